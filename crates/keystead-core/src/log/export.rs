@@ -109,8 +109,8 @@ impl ExportVerifier {
     /// The next entry, exactly as stored (without the line end).
     pub fn push(&mut self, text: &str) -> Result<(), ExportError> {
         let seq = self.frontier.size();
-        let leaf: Leaf<'_> = serde_json::from_str(text)
-            .map_err(|source| ExportError::Unreadable { seq, source })?;
+        let leaf: Leaf<'_> =
+            serde_json::from_str(text).map_err(|source| ExportError::Unreadable { seq, source })?;
         if leaf.v != 1 {
             let version = leaf.v;
             return Err(ExportError::UnknownForm { seq, version });

@@ -160,9 +160,14 @@ pub fn plan<T>(
             *to = (*to).max(*end);
             true
         }
-        (Read::Roots { level, to, .. }, Read::Roots { level: l, from, to: end })
-            if level == l && *from <= *to =>
-        {
+        (
+            Read::Roots { level, to, .. },
+            Read::Roots {
+                level: l,
+                from,
+                to: end,
+            },
+        ) if level == l && *from <= *to => {
             *to = (*to).max(*end);
             true
         }
