@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods)] // a command reads its environment
 
 mod args;
+mod bench;
 mod ci;
 mod fuzz;
 mod openapi;
@@ -27,6 +28,8 @@ cargo xtask COMMAND
   ci                             that, and format, lints, docs, stale files, a clean tree
   openapi [--check]              write openapi.json, or compare it
   fuzz NAME|all [--seconds N]    feed one parser (of fuzz/fuzz_targets) with hostile input
+  bench [--json FILE] [--only NAME] [--seconds N]
+                                 info, reveal and proxy beside a bare server and a plain proxy
 ";
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         "test" => test::command(args),
         "ci" => ci::command(args),
         "openapi" => openapi::command(args),
+        "bench" => bench::command(args),
         "fuzz" => fuzz::command(args),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

@@ -1,0 +1,41 @@
+//! What Keystead is measured beside (a bare server, a plain reverse proxy) and with (a load
+//! generator). `cargo xtask bench` runs each as a process of its own.
+//!
+//! What always holds here: a server listens on loopback, prints one line `{"address"}` once it is
+//! ready, and serves until it is killed; a load is bounded in time. The allocator is Keystead's.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod load;
+mod server;
+
+use anyhow::{Context, Result, bail};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const USAGE: &str = "\
+keystead-bench bare BODY_BYTES
+keystead-bench plain-proxy UPSTREAM_ADDRESS
+keystead-bench load ADDRESS CONNECTIONS WARM_UP_SECONDS SECONDS   (the request on standard input)";
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["bare", bytes] => server::bare(bytes.parse().context(USAGE)?),
+        ["plain-proxy", upstream] => server::plain_proxy(upstream),
+        ["load", address, connections, warm_up, seconds] => load::command(load::Load {
+            address: address.parse().context(USAGE)?,
+            connections: connections.parse().context(USAGE)?,
+            warm_up: seconds_of(warm_up)?,
+            measured: seconds_of(seconds)?,
+        }),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn seconds_of(text: &str) -> Result<std::time::Duration> {
+    Ok(std::time::Duration::from_secs_f64(
+        text.parse().context(USAGE)?,
+    ))
+}
