@@ -1,7 +1,5 @@
 //! `cargo xtask ci`: everything that has to hold before a change lands, cheapest first.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 
 use crate::args::Args;
@@ -29,7 +27,7 @@ pub(crate) fn command(args: Args) -> Result<()> {
         run(cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
     }
     test::tests(None)?;
-    if Path::new(&root().join("openapi.json")).exists() {
+    if root().join("openapi.json").exists() {
         openapi::check()?;
     }
     fuzz::smoke()?;

@@ -7,11 +7,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// The workspace's root.
-pub(crate) fn root() -> &'static Path {
-    // The manifest's directory always has a parent: the workspace.
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+pub(crate) fn root() -> PathBuf {
+    // As `cargo run` says it; a binary may have been built in another clone with the same target.
+    let manifest_dir = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    manifest_dir
         .parent()
-        .unwrap_or(Path::new("."))
+        .map_or_else(PathBuf::new, Path::to_owned)
 }
 
 /// Where builds go.

@@ -19,6 +19,10 @@ pub(crate) fn tests(only: Option<&str>) -> Result<()> {
     let postgres = tools::postgres_bin()?;
     let python = tools::python()?;
 
+    if only.is_none() {
+        run(cargo().args(["test", "--quiet", "--workspace", "--doc"]))?;
+    }
+    // Last, so that the run closes with its summary.
     let mut tests = cargo();
     if find_in_path("cargo-nextest").is_some() {
         tests.args(["nextest", "run"]);
@@ -30,9 +34,5 @@ pub(crate) fn tests(only: Option<&str>) -> Result<()> {
         .arg("--workspace")
         .args(only)
         .env("KEYSTEAD_TEST_PG_BIN", postgres)
-        .env("KEYSTEAD_TEST_PYTHON", python))?;
-    if only.is_none() {
-        run(cargo().args(["test", "--quiet", "--workspace", "--doc"]))?;
-    }
-    Ok(())
+        .env("KEYSTEAD_TEST_PYTHON", python))
 }
