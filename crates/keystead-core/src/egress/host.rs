@@ -59,6 +59,10 @@ pub fn canonical_host(host: &str) -> Result<Cow<'_, str>, HostFault> {
     } else {
         Cow::Borrowed(host)
     };
+    // Again: the ASCII form of a name is longer than what was read.
+    if host.len() > 253 {
+        return Err(HostFault::Length);
+    }
     let mut last = "";
     let mut encoded = false;
     for label in host.split('.') {
@@ -227,6 +231,13 @@ mod tests {
                 "{text:?} must be refused"
             );
         }
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_in_ascii_is_refused() {
+        let short_to_read = ["ü"; 40].join(".");
+        assert!(short_to_read.len() <= 253);
+        assert_eq!(canonical_host(&short_to_read), Err(HostFault::Length));
     }
 
     #[test]
