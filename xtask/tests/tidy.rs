@@ -83,7 +83,7 @@ const PLACES: &[(&str, &str, &[&str])] = &[
     (
         ".expose(",
         "only core and broker see a plaintext",
-        &["crates/keystead-core/", "crates/keystead-broker/"],
+        &["crates/keystead-core/", "crates/keystead-broker/", "fuzz/"],
     ),
     (
         "rusqlite::",
