@@ -19,7 +19,7 @@ mod test_call;
 
 pub use catalogue::Catalogue;
 pub use config::Config;
-pub use destination::{Destination, DestinationError, Origin};
+pub use destination::{Destination, DestinationError};
 pub use fields::{Fields, MAX_CREDENTIAL};
 pub use mint::{MintError, MintedToken, TokenRequest, mint_request, read_token_response};
 pub use model::{

@@ -2,38 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use keystead_core::provider::{Catalogue, Config, Fields, Provider};
-use serde_json::{Value, json};
+use keystead_core::provider::Catalogue;
 
 fn catalogue() -> Catalogue {
     Catalogue::embedded().unwrap()
-}
-
-fn provider(id: &str) -> Provider {
-    Provider::clone(catalogue().get(id).unwrap())
-}
-
-fn config(provider: &Provider, value: Value) -> Config {
-    match Config::parse(provider, &value) {
-        Ok((config, _)) => config,
-        Err(faults) => panic!("{}: {faults:?}", provider.id),
-    }
-}
-
-/// The paths of what is refused.
-fn refused(id: &str, credentials: Value) -> Vec<String> {
-    match Fields::parse(&provider(id), credentials) {
-        Ok(_) => Vec::new(),
-        Err(faults) => faults.into_iter().map(|fault| fault.path).collect(),
-    }
-}
-
-/// The paths of what is warned of; the credential itself is taken.
-fn warned(id: &str, credentials: Value) -> Vec<String> {
-    match Fields::parse(&provider(id), credentials) {
-        Ok((_, warnings)) => warnings.into_iter().map(|warning| warning.path).collect(),
-        Err(faults) => panic!("{id}: {faults:?}"),
-    }
 }
 
 #[test]

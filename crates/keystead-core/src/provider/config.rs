@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use http::HeaderName;
 use serde_json::Value;
 
-use super::destination::{Origin, is_plain_host};
+use super::destination::origin;
 use super::model::{Field, Kind, Provider};
 use super::template::{self, Into, Unfilled};
 use super::{FieldFault, Warning, member_path, nearest};
@@ -165,14 +165,9 @@ fn check(provider: &Provider, setting: &Field, text: &str) -> Result<(), String>
             Err(format!("must be one of: {}", setting.options.join(", ")))
         }
         Kind::Path => {
-            let path = text.split('?').next().unwrap_or_default();
-            let visible = |b: u8| b.is_ascii_graphic() && !b"#\\{}".contains(&b);
-            let odd = |segment: &str| segment == "." || segment == ".." || segment.contains('%');
-            if path.starts_with('/')
-                && text.bytes().all(visible)
-                && !path.contains("//")
-                && !path.split('/').any(odd)
-            {
+            let (path, query) = text.split_once('?').unwrap_or((text, ""));
+            let visible = |b: u8| b.is_ascii_graphic() && b != b'#';
+            if crate::path::check(path).is_ok() && query.bytes().all(visible) {
                 Ok(())
             } else {
                 Err("must be a plain absolute path, such as /v1/ping".to_owned())
@@ -182,15 +177,13 @@ fn check(provider: &Provider, setting: &Field, text: &str) -> Result<(), String>
             Ok(name) if !FORBIDDEN_HEADERS.contains(&name.as_str()) => Ok(()),
             _ => Err("is no name of a header that can carry a credential".to_owned()),
         },
-        Kind::Url => match Origin::parse(text) {
-            Ok(origin) if provider.approved.contains(&origin) => Ok(()),
+        Kind::Url => match origin(text) {
+            Ok(url) if provider.approved.contains(&url) => Ok(()),
             Ok(_) => Err("is not among the base URLs that the operator approved".to_owned()),
             Err(fault) => Err(fault.to_string()),
         },
         Kind::Hosts => {
-            let choice = |host: &str| {
-                is_plain_host(host) && provider.host_choices.iter().any(|rule| rule.matches(host))
-            };
+            let choice = |host: &str| provider.host_choices.iter().any(|rule| rule.matches(host));
             match text.split(' ').find(|host| !choice(host)) {
                 None => Ok(()),
                 Some(_) => Err(format!(

@@ -3,17 +3,7 @@
 use super::config::Config;
 use super::model::{HostRule, Provider};
 use super::template::Into;
-
-/// Scheme, host and port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Whether it is `https`.
-    pub https: bool,
-    /// In lower case; an IPv6 address in brackets.
-    pub host: String,
-    /// The port, the scheme's own where none was written.
-    pub port: u16,
-}
+use crate::egress::{BaseUrl, Schemes, canonical_host};
 
 /// Where a call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +11,7 @@ pub struct Destination {
     /// The provider's host that is meant: what policy, entries and signature scopes go by.
     pub logical_host: String,
     /// What is dialled: that host, or where an operator moved the provider.
-    pub dial: Origin,
+    pub dial: BaseUrl,
     /// The `Host` header: the dialled host, with its port where it is not the scheme's own.
     pub host_header: String,
 }
@@ -43,49 +33,17 @@ pub enum DestinationError {
     Path,
 }
 
-impl Origin {
-    /// Reads `http(s)://host[:port]`, with at most one slash behind. Anything that a URL parser
-    /// would rewrite (other spellings of an address, user names, escapes) is refused.
-    pub fn parse(text: &str) -> Result<Origin, DestinationError> {
-        let fault = DestinationError::BaseUrl;
-        let bare = text.strip_suffix('/').unwrap_or(text);
-        let url = url::Url::parse(bare).map_err(|_| fault)?;
-        let https = match url.scheme() {
-            "https" => true,
-            "http" => false,
-            _ => return Err(fault),
-        };
-        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-            return Err(fault);
-        };
-        let origin = Origin {
-            https,
-            host: host.to_owned(),
-            port,
-        };
-        let scheme = url.scheme();
-        if bare == format!("{scheme}://{}", origin.authority())
-            || bare == format!("{scheme}://{host}:{port}")
-        {
-            Ok(origin)
-        } else {
-            Err(fault)
-        }
-    }
+/// Reads scheme and host. `http` is for what an operator names; a provider file says `https`.
+pub(super) fn origin(text: &str) -> Result<BaseUrl, DestinationError> {
+    BaseUrl::parse(text, Schemes::HttpToo)
+        .ok()
+        .filter(|url| url.path().is_empty())
+        .ok_or(DestinationError::BaseUrl)
+}
 
-    /// `host`, or `host:port` where the port is not the scheme's own.
-    pub fn authority(&self) -> String {
-        if self.port == if self.https { 443 } else { 80 } {
-            self.host.clone()
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-
-    /// `https` or `http`.
-    pub fn scheme(&self) -> &'static str {
-        if self.https { "https" } else { "http" }
-    }
+/// `https`, and its own port.
+pub(super) fn is_plain_https(url: &BaseUrl) -> bool {
+    url.is_https() && url.port() == 443
 }
 
 impl Provider {
@@ -116,15 +74,11 @@ impl Provider {
         let home = match host {
             None => base,
             Some(named) => {
-                let named = named.to_ascii_lowercase();
-                if named == base.host {
+                let named = canonical_host(named).map_err(|_| DestinationError::Host)?;
+                if *named == *base.host() {
                     base
-                } else if is_plain_host(&named) && self.has_host(config, &named) {
-                    Origin {
-                        https: true,
-                        host: named,
-                        port: 443,
-                    }
+                } else if self.has_host(config, &named) {
+                    origin(&format!("https://{named}"))?
                 } else {
                     return Err(DestinationError::Host);
                 }
@@ -134,28 +88,28 @@ impl Provider {
     }
 
     /// The destination of a host that is known to be the provider's.
-    pub(super) fn dialled(&self, home: Origin) -> Destination {
-        let logical_host = home.host.clone();
+    pub(super) fn dialled(&self, home: BaseUrl) -> Destination {
+        let logical_host = home.host().to_owned();
         let dial = self.dial.clone().unwrap_or(home);
         Destination {
             logical_host,
-            host_header: dial.authority(),
+            host_header: dial.authority().to_owned(),
             dial,
         }
     }
 
     /// The base URL under these settings, which lies within the provider's hosts.
-    pub(super) fn base(&self, config: &Config) -> Result<Origin, DestinationError> {
+    pub(super) fn base(&self, config: &Config) -> Result<BaseUrl, DestinationError> {
         let url = config
             .fill(self, &self.base_url, Into::Host)
             .map_err(|_| DestinationError::Settings)?;
-        let base = Origin::parse(&url)?;
+        let base = origin(&url)?;
         if self.hosts.is_empty() {
             // The base URL is a setting that was compared with what the operator approved.
             if self.approved.contains(&base) {
                 return Ok(base);
             }
-        } else if base.https && base.port == 443 && self.has_host(config, &base.host) {
+        } else if is_plain_https(&base) && self.has_host(config, base.host()) {
             return Ok(base);
         }
         Err(DestinationError::Settings)
@@ -174,7 +128,7 @@ impl Provider {
 
     /// This provider, dialled elsewhere. Which hosts are meant stays as it is.
     pub fn with_base_url(mut self, url: &str) -> Result<Provider, DestinationError> {
-        self.dial = Some(Origin::parse(url)?);
+        self.dial = Some(origin(url)?);
         Ok(self)
     }
 
@@ -183,23 +137,7 @@ impl Provider {
         mut self,
         urls: impl IntoIterator<Item = &'a str>,
     ) -> Result<Provider, DestinationError> {
-        self.approved = urls
-            .into_iter()
-            .map(Origin::parse)
-            .collect::<Result<_, _>>()?;
+        self.approved = urls.into_iter().map(origin).collect::<Result<_, _>>()?;
         Ok(self)
     }
-}
-
-/// A host name in lower case, of letters, digits, hyphens and dots between labels.
-pub(super) fn is_plain_host(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    host.len() <= 253 && host.split('.').all(label)
 }

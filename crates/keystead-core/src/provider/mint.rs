@@ -4,7 +4,6 @@
 //! key file could point elsewhere); a token lasts from 30 seconds to a year, whatever the answer
 //! claims.
 
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
@@ -16,11 +15,12 @@ use serde_json::json;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::config::Config;
-use super::destination::{Destination, Origin};
+use super::destination::{Destination, origin};
 use super::fields::Fields;
 use super::model::{Mint, Mode, Provider};
 use super::template::{self, Into};
 use super::test_call::{ResultClass, TestCall, classify, filling};
+use crate::egress::BaseUrl;
 use crate::time::Time;
 
 const LEAST_LIFE: i64 = 30;
@@ -142,7 +142,7 @@ pub fn mint_request(
             ("scope", &scope),
         ]),
     };
-    let (origin, path) = endpoint(provider, mode, fields, config, mint.token_url())?;
+    let (home, path) = endpoint(provider, mode, fields, config, mint.token_url())?;
     let mut headers = HeaderMap::new();
     headers.insert(
         CONTENT_TYPE,
@@ -150,7 +150,7 @@ pub fn mint_request(
     );
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     Ok(TokenRequest {
-        destination: provider.dialled(origin),
+        destination: provider.dialled(home),
         path,
         headers,
         body: form,
@@ -204,7 +204,7 @@ fn endpoint(
     fields: &Fields,
     config: &Config,
     url: &str,
-) -> Result<(Origin, String), MintError> {
+) -> Result<(BaseUrl, String), MintError> {
     let (host, path) = url
         .strip_prefix("https://")
         .and_then(|rest| rest.split_once('/'))
@@ -222,10 +222,14 @@ fn endpoint(
     {
         return Err(MintError::Endpoint);
     }
-    let origin = Origin::parse(&format!("https://{host}")).map_err(|_| MintError::Endpoint)?;
-    Ok((origin, format!("/{path}")))
+    let home = origin(&format!("https://{host}")).map_err(|_| MintError::Endpoint)?;
+    Ok((home, format!("/{path}")))
 }
 
+#[expect(
+    clippy::disallowed_types,
+    reason = "the interface asks for a generator; this padding is deterministic and uses none"
+)]
 fn sign_rs256(
     pem: &str,
     header: &serde_json::Value,
@@ -237,10 +241,9 @@ fn sign_rs256(
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut token);
     let mut signature = vec![0; key.public_modulus_len()];
-    // This padding is deterministic: the generator is asked for by the interface, and not used.
     key.sign(
         &RSA_PKCS1_SHA256,
-        &SystemRandom::new(),
+        &aws_lc_rs::rand::SystemRandom::new(),
         token.as_bytes(),
         &mut signature,
     )

@@ -5,9 +5,8 @@ use std::fmt;
 use http::{HeaderName, Method};
 use serde::{Deserialize, Deserializer};
 
-use super::destination::Origin;
 use super::test_call::TestCall;
-use crate::egress::HostPattern;
+use crate::egress::{BaseUrl, HostPattern};
 
 /// What is wrong with a provider file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,10 +64,10 @@ pub struct Provider {
     pub test: Option<TestCall>,
     /// Where to dial instead of the provider's hosts; an operator's setting.
     #[serde(skip)]
-    pub dial: Option<Origin>,
+    pub dial: Option<BaseUrl>,
     /// Base URLs that an operator lets integrations choose; for `url` settings.
     #[serde(skip)]
-    pub approved: Vec<Origin>,
+    pub approved: Vec<BaseUrl>,
 }
 
 /// One way to authenticate.
@@ -421,7 +420,7 @@ impl Provider {
         self.modes
             .iter()
             .any(|mode| matches!(mode.placement, Placement::SigV4 { .. }))
-            && !crate::sigv4::scope_of(host).is_some_and(|scope| scope.service == "s3")
+            && crate::sigv4::scope_of(host).is_none_or(|scope| scope.service != "s3")
     }
 }
 

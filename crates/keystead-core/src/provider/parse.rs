@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::destination::Origin;
+use super::destination::{is_plain_https, origin};
 use super::is_name;
 use super::model::{Field, HostRule, Kind, Mint, Mode, Placement, Provider, ProviderFault};
 use super::template;
@@ -96,11 +96,11 @@ impl Provider {
             self.check_settings_only("hosts", &rule.text)?;
         }
         let base = sample(&self.base_url).ok();
-        let base = base.and_then(|url| Origin::parse(&url).ok());
-        let base = base.filter(|base| base.https && base.port == 443);
+        let base = base.and_then(|url| origin(&url).ok());
+        let base = base.filter(is_plain_https);
         let base = base.ok_or("base_url: must be https and host only")?;
         let within = |rule: &HostRule| {
-            rule.matches(&base.host) || sample(&rule.text).as_deref() == Ok(base.host.as_str())
+            rule.matches(base.host()) || sample(&rule.text).as_deref() == Ok(base.host())
         };
         require(
             self.hosts.iter().any(within),

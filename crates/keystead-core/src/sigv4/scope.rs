@@ -49,7 +49,7 @@ pub fn scope_of(host: &str) -> Option<Scope> {
             "s3" | "s3-fips" | "s3-accelerate" | "s3-control" | "s3-accesspoint"
         ) || label.strip_prefix("s3-").is_some_and(is_region)
     };
-    if let Some(at) = labels.iter().rposition(|label| is_s3(&label)) {
+    if let Some(at) = labels.iter().rposition(is_s3) {
         let after: Vec<&str> = labels[at + 1..]
             .iter()
             .copied()
