@@ -1,0 +1,320 @@
+//! Which headers go up, and which come down.
+//!
+//! What always holds here: the set that goes up is built anew, without whatever concerns one
+//! connection (RFC 9110 §7.6.1), the caller's identity, or Keystead's and the proxies' own headers,
+//! and before the credential is placed, so a `Connection: authorization` takes nothing away. What
+//! comes down cannot act on the origin that it is served from.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request};
+use keystead_core::path;
+
+/// Named by a `Connection` header: for the other end of that connection only.
+fn nominated(headers: &HeaderMap) -> Vec<Box<str>> {
+    let values = headers.get_all(header::CONNECTION);
+    values
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase().into_boxed_str())
+        .filter(|name| !matches!(&**name, "" | "close" | "keep-alive" | "upgrade"))
+        .collect()
+}
+
+fn is_of_the_connection(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    ) || name.starts_with("proxy-")
+}
+
+/// What a caller sends that no provider may see, whatever the provider.
+fn is_the_callers_own(name: &str) -> bool {
+    match name.as_bytes()[0] {
+        b'a' => name == "authorization",
+        b'c' => matches!(
+            name,
+            "client-ip" | "cookie" | "cookie2" | "cf-connecting-ip" | "content-length"
+        ),
+        b'e' => name == "expect",
+        b'f' => name == "forwarded" || name == "fastly-client-ip",
+        b'h' => name == "host",
+        b'k' => name.starts_with("keystead-"),
+        b't' => name == "true-client-ip",
+        b'v' => name == "via",
+        b'x' => {
+            name.starts_with("x-forwarded")
+                || matches!(
+                    name,
+                    "x-client-ip"
+                        | "x-cluster-client-ip"
+                        | "x-host"
+                        | "x-http-host-override"
+                        | "x-http-method"
+                        | "x-http-method-override"
+                        | "x-method-override"
+                        | "x-original-forwarded-for"
+                        | "x-original-host"
+                        | "x-original-uri"
+                        | "x-original-url"
+                        | "x-real-ip"
+                        | "x-rewrite-url"
+                )
+        }
+        _ => false,
+    }
+}
+
+/// The headers to send up, before the credential is placed. `strip` is what the provider's
+/// placements fill and what the caller's own token came in.
+pub(super) fn upward(
+    headers: HeaderMap,
+    strip: &[HeaderName],
+    identity_encoding: bool,
+    upgrade: bool,
+) -> HeaderMap {
+    let nominated = nominated(&headers);
+    let takes_trailers = headers.get_all(header::TE).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|&b| b == b',')
+            .any(|v| v.trim_ascii() == b"trailers")
+    });
+    let mut kept = HeaderMap::with_capacity(headers.len() + 4);
+    let mut current = None;
+    for (name, value) in headers {
+        // A repeated header comes without its name.
+        if let Some(name) = name {
+            let text = name.as_str();
+            let dropped = is_of_the_connection(text)
+                || is_the_callers_own(text)
+                // `X_Api_Key` is `X-Api-Key` to servers that hand headers on as variables.
+                || text.contains('_')
+                || strip.contains(&name)
+                || nominated.iter().any(|nominated| **nominated == *text)
+                || (identity_encoding && name == header::ACCEPT_ENCODING);
+            current = (!dropped).then_some(name);
+        }
+        if let Some(name) = &current {
+            kept.append(name.clone(), value);
+        }
+    }
+    if identity_encoding {
+        kept.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+    }
+    if takes_trailers {
+        kept.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if upgrade {
+        kept.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        kept.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    kept
+}
+
+/// Whether the request wants to become a WebSocket (RFC 6455 §4.1); no other upgrade is carried.
+pub(super) fn is_websocket<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    request.method() == Method::GET
+        && headers
+            .get(header::UPGRADE)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && headers.get_all(header::CONNECTION).iter().any(|value| {
+            let mut names = value.as_bytes().split(|&b| b == b',');
+            names.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        })
+}
+
+/// What an upstream may not say on Keystead's origin.
+fn acts_on_the_origin(name: &str) -> bool {
+    match name.as_bytes()[0] {
+        b'a' => name.starts_with("access-control-") || name == "alt-svc",
+        b'c' => name.starts_with("content-security-policy") || name == "clear-site-data",
+        b'k' => name.starts_with("keystead-"),
+        b'n' => name == "nel",
+        b'o' => name == "origin-agent-cluster",
+        b'p' => name.starts_with("public-key-pins"),
+        b'r' => matches!(name, "refresh" | "report-to" | "reporting-endpoints"),
+        b's' => matches!(
+            name,
+            "service-worker-allowed"
+                | "set-cookie"
+                | "set-cookie2"
+                | "sourcemap"
+                | "strict-transport-security"
+        ),
+        b'x' => matches!(name, "x-content-type-options" | "x-sourcemap"),
+        _ => false,
+    }
+}
+
+/// The headers to send down. A `Location` within the upstream's own origin moves under
+/// `location_prefix`, where the caller finds it; any other is removed.
+pub(super) fn downward(
+    headers: HeaderMap,
+    origin: &str,
+    location_prefix: Option<&str>,
+    upgraded: bool,
+) -> HeaderMap {
+    let nominated = nominated(&headers);
+    let mut kept = HeaderMap::with_capacity(headers.len() + 2);
+    let mut current = None;
+    for (name, mut value) in headers {
+        if let Some(name) = name {
+            let text = name.as_str();
+            let dropped = is_of_the_connection(text)
+                || acts_on_the_origin(text)
+                || nominated.iter().any(|nominated| **nominated == *text);
+            current = (!dropped).then_some(name);
+        }
+        let Some(name) = &current else { continue };
+        if name == header::LOCATION {
+            match location_prefix.and_then(|prefix| relocated(&value, origin, prefix)) {
+                Some(moved) => value = moved,
+                None => continue,
+            }
+        }
+        kept.append(name.clone(), value);
+    }
+    kept.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox"),
+    );
+    kept.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if upgraded {
+        kept.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        kept.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    kept
+}
+
+fn relocated(value: &HeaderValue, origin: &str, prefix: &str) -> Option<HeaderValue> {
+    let target = value.to_str().ok()?;
+    let local = target.strip_prefix(origin).unwrap_or(target);
+    let path = &local[..local.find(['?', '#']).unwrap_or(local.len())];
+    // `//host` and `/\host` name another host to a browser; the check refuses both.
+    path::check(path).ok()?;
+    HeaderValue::from_str(&format!("{prefix}{local}")).ok()
+}
+
+/// The trailers to send down.
+pub(super) fn trailers(trailers: HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(trailers.len());
+    let mut current = None;
+    for (name, value) in trailers {
+        if let Some(name) = name {
+            let text = name.as_str();
+            let dropped =
+                is_of_the_connection(text) || acts_on_the_origin(text) || name == header::LOCATION;
+            current = (!dropped).then_some(name);
+        }
+        if let Some(name) = &current {
+            kept.append(name.clone(), value);
+        }
+    }
+    kept
+}
+
+/// Removes the parameters `names` from a raw query; the others keep their bytes and their order.
+pub(super) fn strip_query(query: &str, names: &[String]) -> Option<String> {
+    let named = |piece: &str| {
+        let key = piece.split('=').next().unwrap_or(piece);
+        names.iter().any(|name| reads_as(key, name))
+    };
+    // Some servers take `;` as a separator too, so a name may hide behind one.
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|piece| !piece.split(';').any(named))
+        .collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
+}
+
+/// Whether the percent-encoded `key` is read as `name` by a server, in whatever case.
+fn reads_as(key: &str, name: &str) -> bool {
+    let hex = |b: u8| char::from(b).to_digit(16);
+    let key = key.as_bytes();
+    let mut wanted = name.bytes();
+    let mut at = 0;
+    while at < key.len() {
+        let encoded = match key.get(at..at + 3) {
+            Some(&[b'%', high, low]) => hex(high).zip(hex(low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        let byte = match encoded {
+            Some(byte) => u8::try_from(byte).unwrap_or(b'%'),
+            None if key[at] == b'+' => b' ',
+            None => key[at],
+        };
+        at += if encoded.is_some() { 3 } else { 1 };
+        if !wanted
+            .next()
+            .is_some_and(|wanted| wanted.eq_ignore_ascii_case(&byte))
+        {
+            return false;
+        }
+    }
+    wanted.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_loses_the_named_parameters_and_nothing_else() {
+        let names = ["key".to_owned(), "access token".to_owned()];
+        for (query, kept) in [
+            ("a=1&b=%20+%2B", Some("a=1&b=%20+%2B")),
+            ("key=canary", None),
+            ("a=1&key=canary&b=2", Some("a=1&b=2")),
+            ("a=1&KEY=canary&%6bey=canary&k%65y&b", Some("a=1&b")),
+            ("a=1;key=canary&b=2", Some("b=2")),
+            ("access+token=canary&access%20token=canary&b=2", Some("b=2")),
+            ("keys=1&ke=2&a=key", Some("keys=1&ke=2&a=key")),
+            ("&&a=%&%k", Some("&&a=%&%k")),
+        ] {
+            assert_eq!(strip_query(query, &names).as_deref(), kept, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_location_stays_under_the_proxy_or_goes() {
+        let origin = "https://api.example.com";
+        for (location, moved) in [
+            (
+                "https://api.example.com/v1/x?y=1#z",
+                Some("/proxy/@e/v1/x?y=1#z"),
+            ),
+            ("/v1/x", Some("/proxy/@e/v1/x")),
+            ("https://api.example.com.evil.example/v1", None),
+            ("https://api.example.com@evil.example/v1", None),
+            ("https://api.example.com:8443/v1", None),
+            ("http://api.example.com/v1", None),
+            ("//evil.example/v1", None),
+            ("/\\evil.example/v1", None),
+            ("/../../api/integrations", None),
+            ("https://evil.example/", None),
+            ("v1/x", None),
+        ] {
+            let value = HeaderValue::from_static(location);
+            let found = relocated(&value, origin, "/proxy/@e");
+            assert_eq!(
+                found.as_ref().and_then(|v| v.to_str().ok()),
+                moved,
+                "{location}"
+            );
+        }
+    }
+}
