@@ -1,1 +1,193 @@
-//! Placeholder.
+//! Rows: the only crate that speaks SQL to Keystead's own database, SQLite or PostgreSQL.
+//!
+//! What always holds: every change goes through [`Store::append`] and commits together with its
+//! audit entry; every statement is static text and names the tenant whose rows it touches; on
+//! PostgreSQL tenants' rows are also behind forced row-level security under a signed context; a
+//! failing database is never reported as a missing row.
+//!
+//! Deliberately not here: what is in a sealed column, and who may read a row (broker).
+
+mod append;
+mod effect;
+mod error;
+mod idempotency;
+mod installation;
+mod integration;
+mod key;
+mod log;
+mod member;
+mod migrate;
+mod note;
+mod sqlite;
+mod tenant;
+mod value;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use append::{Receipt, Write};
+pub use effect::Effect;
+pub use error::Error;
+pub use idempotency::IdempotencyRow;
+pub use installation::InstallationRow;
+pub use integration::{
+    CredentialRow, IntegrationChange, IntegrationFilter, IntegrationRow, Status,
+};
+pub use key::{KeyKind, KeyRow};
+pub use log::{Change, EntryFilter, EntryRow, Head};
+pub use member::MemberRow;
+pub use note::{LimitCount, Note};
+pub use tenant::{TenantKeyRow, TenantKeyState, TenantRow, TenantState};
+
+use value::{Answer, Query, Row, Scope};
+
+/// Where the database is, and how long to wait for it.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// `sqlite:PATH`, `sqlite::memory:`, or `postgres://…` as the role `keystead_app`.
+    pub url: String,
+    /// `postgres://…` as the role `keystead_system`; PostgreSQL only.
+    pub system_url: Option<String>,
+    /// Connections per role; PostgreSQL only.
+    pub connections: usize,
+    /// How long a caller waits before `Unavailable`.
+    pub deadline: Duration,
+}
+
+impl StoreConfig {
+    /// The defaults for a URL.
+    pub fn new(url: impl Into<String>) -> StoreConfig {
+        StoreConfig {
+            url: url.into(),
+            system_url: None,
+            connections: 8,
+            deadline: Duration::from_secs(2),
+        }
+    }
+
+    /// The same with the URL of the role `keystead_system`.
+    pub fn with_system_url(mut self, url: impl Into<String>) -> StoreConfig {
+        self.system_url = Some(url.into());
+        self
+    }
+}
+
+/// Keystead's database. Clones share it.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    backend: Backend,
+    deadline: Duration,
+}
+
+enum Backend {
+    Sqlite(sqlite::Sqlite),
+}
+
+impl Backend {
+    async fn append(&self, write: Write) -> Result<Receipt, Error> {
+        match self {
+            Backend::Sqlite(sqlite) => sqlite.append(write).await,
+        }
+    }
+}
+
+impl Store {
+    /// Opens the database: migrates SQLite, checks PostgreSQL.
+    pub async fn open(config: StoreConfig) -> Result<Store, Error> {
+        let backend = if config.url.starts_with("sqlite:") {
+            Backend::Sqlite(sqlite::Sqlite::open(&config).await?)
+        } else {
+            return Err(Error::Setup(
+                "store.url must begin with sqlite: or postgres://".to_owned(),
+            ));
+        };
+        let deadline = config.deadline;
+        Ok(Store(Arc::new(Inner { backend, deadline })))
+    }
+
+    /// Whether the database answers; one round trip.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.head().await.map(drop)
+    }
+
+    /// The key of the signed context, as `keystead setup postgres` made it: to be sealed into the
+    /// installation's row at the first start, after which the database no longer tells it.
+    /// `None` where there is none to take.
+    pub async fn take_context_key(&self) -> Result<Option<[u8; 32]>, Error> {
+        match &self.0.backend {
+            Backend::Sqlite(_) => Ok(None),
+        }
+    }
+
+    /// Hands over the opened key of the signed context. Until then PostgreSQL shows no tenant's
+    /// rows, and reading them is `Unavailable`.
+    pub fn set_context_key(&self, _key: [u8; 32]) {
+        match &self.0.backend {
+            Backend::Sqlite(_) => {}
+        }
+    }
+
+    /// Proves that the database isolates tenants, or says why the server must not start. SQLite
+    /// has nothing to prove: there the statements alone isolate.
+    pub async fn prove_isolation(&self) -> Result<(), Error> {
+        match &self.0.backend {
+            Backend::Sqlite(_) => Ok(()),
+        }
+    }
+
+    fn backend(&self) -> &Backend {
+        &self.0.backend
+    }
+
+    /// Runs statements that only read, in one transaction.
+    async fn read(&self, scope: Scope, queries: Vec<Query>) -> Result<Vec<Answer>, Error> {
+        let _ = scope;
+        let answers = async {
+            match &self.0.backend {
+                Backend::Sqlite(sqlite) => sqlite.read(queries).await,
+            }
+        };
+        self.in_time(answers).await
+    }
+
+    /// Runs bookkeeping statements, in one transaction.
+    async fn write(&self, scope: Scope, queries: Vec<Query>) -> Result<Vec<Answer>, Error> {
+        let _ = scope;
+        let answers = async {
+            match &self.0.backend {
+                Backend::Sqlite(sqlite) => sqlite.write(queries).await,
+            }
+        };
+        self.in_time(answers).await
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::time::timeout(self.0.deadline, work)
+            .await
+            .unwrap_or_else(|_| Err(Error::unavailable("the database did not answer in time")))
+    }
+
+    async fn all<T>(
+        &self,
+        scope: Scope,
+        query: Query,
+        read: impl Fn(Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let answers = self.read(scope, vec![query]).await?;
+        let rows = answers.into_iter().flat_map(|answer| answer.rows);
+        rows.map(read).collect()
+    }
+
+    async fn opt(&self, scope: Scope, query: Query) -> Result<Option<Row>, Error> {
+        let answers = self.read(scope, vec![query]).await?;
+        Ok(answers.into_iter().flat_map(|answer| answer.rows).next())
+    }
+
+    async fn one(&self, scope: Scope, query: Query) -> Result<Row, Error> {
+        self.opt(scope, query).await?.ok_or(Error::Corrupt {
+            what: "a table of one row",
+        })
+    }
+}

@@ -1,0 +1,297 @@
+//! What a write may change, as a closed list, and the statements that each change is made of.
+//!
+//! What always holds: each statement says how many rows it has to touch, and what it means when it
+//! does not: so a change that misses is told apart from a database that fails.
+
+use keystead_core::action::Role;
+use keystead_core::ids::{IntegrationId, KeyId, MemberId, TenantId};
+use keystead_core::time::Time;
+
+use crate::value::Query;
+use crate::{
+    CredentialRow, Error, IdempotencyRow, InstallationRow, IntegrationChange, IntegrationRow,
+    KeyRow, MemberRow, Status, TenantKeyRow, TenantRow, idempotency, installation, integration,
+    key, member, tenant,
+};
+
+/// A change of rows, made in the same transaction as its entry or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The first start.
+    InsertInstallation(InstallationRow),
+    /// A new tenant. Duplicate: its issuer's name for it is taken.
+    InsertTenant(TenantRow),
+    /// Destroys all that the tenant has; its row stays, as deleted.
+    DeleteTenant {
+        /// Which.
+        tenant: TenantId,
+    },
+    /// A generation of a tenant's key.
+    InsertTenantKey(TenantKeyRow),
+    /// A new member. Duplicate: the subject already is one.
+    InsertMember(MemberRow),
+    /// Another role.
+    UpdateMember {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        member: MemberId,
+        /// The new role.
+        role: Role,
+        /// When.
+        at: Time,
+    },
+    /// A member leaves.
+    DeleteMember {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        member: MemberId,
+    },
+    /// A new service or operator key.
+    InsertKey(KeyRow),
+    /// Conflict: it already is revoked.
+    RevokeKey {
+        /// The tenant of the key's row.
+        tenant: TenantId,
+        /// Which.
+        key: KeyId,
+        /// When.
+        at: Time,
+    },
+    /// A new integration and its first credential. Duplicate: the name is taken.
+    InsertIntegration {
+        /// The integration; its credential version is the credential's.
+        integration: Box<IntegrationRow>,
+        /// The credential.
+        credential: CredentialRow,
+    },
+    /// The next version of a credential; the status is `verifying` again. Conflict: it is not the
+    /// next one, or the revision is another.
+    ReplaceCredential {
+        /// The new version.
+        credential: CredentialRow,
+        /// Its hint.
+        hint: Option<String>,
+        /// The revision that the caller saw.
+        expected_revision: Option<u64>,
+    },
+    /// A caller's change. Conflict: the revision is another. Duplicate: the name is taken. Each
+    /// one adds 1 to the revision: of several in a write, only the first can expect one.
+    UpdateIntegration {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        integration: IntegrationId,
+        /// The revision that the caller saw.
+        expected_revision: Option<u64>,
+        /// What changes.
+        change: IntegrationChange,
+        /// When.
+        at: Time,
+    },
+    /// What a test at the provider found. Conflict: that version is no longer the current one.
+    SetVerified {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        integration: IntegrationId,
+        /// The version that was tried.
+        version: u64,
+        /// What is known now.
+        status: Status,
+        /// Why, where it does not work.
+        error_message: Option<String>,
+        /// When.
+        at: Time,
+    },
+    /// Destroys an integration and every version of its credential.
+    DeleteIntegration {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        integration: IntegrationId,
+        /// The revision that the caller saw.
+        expected_revision: Option<u64>,
+    },
+    /// Keeps an answer, and forgets the tenant's answers from before the given time. Duplicate:
+    /// the key already stands for a request.
+    PutIdempotency {
+        /// The answer.
+        row: IdempotencyRow,
+        /// Older ones are forgotten.
+        expire_before: Time,
+    },
+}
+
+impl Effect {
+    /// The tenant whose rows it touches; `None` for the platform's own tables.
+    pub(crate) fn tenant(&self) -> Option<TenantId> {
+        match self {
+            Effect::InsertInstallation(_) => None,
+            Effect::InsertTenant(row) => Some(row.id),
+            Effect::InsertTenantKey(row) => Some(row.tenant),
+            Effect::InsertMember(row) => Some(row.tenant),
+            Effect::InsertKey(row) => Some(row.tenant),
+            Effect::InsertIntegration { integration, .. } => Some(integration.tenant),
+            Effect::ReplaceCredential { credential, .. } => Some(credential.tenant),
+            Effect::PutIdempotency { row, .. } => Some(row.tenant),
+            Effect::DeleteTenant { tenant }
+            | Effect::UpdateMember { tenant, .. }
+            | Effect::DeleteMember { tenant, .. }
+            | Effect::RevokeKey { tenant, .. }
+            | Effect::UpdateIntegration { tenant, .. }
+            | Effect::SetVerified { tenant, .. }
+            | Effect::DeleteIntegration { tenant, .. } => Some(*tenant),
+        }
+    }
+
+    /// The statements it is made of, in order.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        match self {
+            Effect::InsertInstallation(row) => installation::insert(row),
+            Effect::InsertTenant(row) => tenant::insert(row),
+            Effect::DeleteTenant { tenant } => tenant::delete(*tenant),
+            Effect::InsertTenantKey(row) => tenant::insert_key(row),
+            Effect::InsertMember(row) => member::insert(row),
+            Effect::UpdateMember {
+                tenant,
+                member,
+                role,
+                at,
+            } => member::update(*tenant, *member, *role, *at),
+            Effect::DeleteMember { tenant, member } => member::delete(*tenant, *member),
+            Effect::InsertKey(row) => key::insert(row),
+            Effect::RevokeKey { tenant, key, at } => key::revoke(*tenant, *key, *at),
+            Effect::InsertIntegration {
+                integration,
+                credential,
+            } => integration::insert(integration, credential),
+            Effect::ReplaceCredential {
+                credential,
+                hint,
+                expected_revision,
+            } => integration::replace_credential(credential, hint.as_deref(), *expected_revision),
+            Effect::UpdateIntegration {
+                tenant,
+                integration,
+                expected_revision,
+                change,
+                at,
+            } => integration::update(*tenant, *integration, *expected_revision, change, *at),
+            Effect::SetVerified {
+                tenant,
+                integration,
+                version,
+                status,
+                error_message,
+                at,
+            } => integration::set_verified(
+                *tenant,
+                *integration,
+                *version,
+                *status,
+                error_message.as_deref(),
+                *at,
+            ),
+            Effect::DeleteIntegration {
+                tenant,
+                integration,
+                expected_revision,
+            } => integration::delete(*tenant, *integration, *expected_revision),
+            Effect::PutIdempotency { row, expire_before } => idempotency::put(row, *expire_before),
+        }
+    }
+}
+
+/// One statement of an effect, and what it has to touch.
+pub(crate) struct Step {
+    pub(crate) query: Query,
+    what: &'static str,
+    must: Must,
+}
+
+enum Must {
+    /// Any number of rows.
+    Any,
+    /// One row: else it does not exist.
+    Exist,
+    /// One row: else it was changed in between.
+    BeUnchanged,
+}
+
+impl Step {
+    pub(crate) fn any(what: &'static str, query: Query) -> Step {
+        let must = Must::Any;
+        Step { query, what, must }
+    }
+
+    pub(crate) fn exists(what: &'static str, query: Query) -> Step {
+        let must = Must::Exist;
+        Step { query, what, must }
+    }
+
+    /// An insert touches one row or violates a constraint, which the database tells.
+    pub(crate) fn insert(what: &'static str, query: Query) -> Step {
+        Step::unchanged(what, query)
+    }
+
+    pub(crate) fn unchanged(what: &'static str, query: Query) -> Step {
+        let must = Must::BeUnchanged;
+        Step { query, what, must }
+    }
+
+    /// Whether it touched what it had to.
+    pub(crate) fn judge(&self, touched: u64) -> Result<(), Miss> {
+        match self.must {
+            Must::Any => Ok(()),
+            _ if touched == 1 => Ok(()),
+            Must::Exist => Err(self.miss(Why::Missing)),
+            Must::BeUnchanged => Err(self.miss(Why::Conflict)),
+        }
+    }
+
+    pub(crate) fn miss(&self, why: Why) -> Miss {
+        let what = self.what;
+        Miss { why, what }
+    }
+}
+
+/// Why a change was not made; the database works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Miss {
+    pub(crate) why: Why,
+    what: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    Conflict,
+    Duplicate,
+    Invalid,
+    Missing,
+}
+
+impl Why {
+    /// As the entry's reason says it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Why::Conflict => "conflict",
+            Why::Duplicate => "duplicate",
+            Why::Invalid => "invalid",
+            Why::Missing => "missing",
+        }
+    }
+}
+
+impl From<Miss> for Error {
+    fn from(miss: Miss) -> Error {
+        let what = miss.what;
+        match miss.why {
+            Why::Conflict => Error::Conflict { what },
+            Why::Duplicate => Error::Duplicate { what },
+            Why::Invalid => Error::Invalid { what },
+            Why::Missing => Error::NotFound { what },
+        }
+    }
+}

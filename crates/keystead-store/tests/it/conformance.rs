@@ -1,0 +1,886 @@
+//! What every database must do, in named behaviours.
+
+use std::future::Future;
+
+use keystead_core::action::{Outcome, Role, TargetKind};
+use keystead_core::entry::Leaf;
+use keystead_core::ids::{InstallationId, IntegrationId, TenantId};
+use keystead_core::log::{
+    consistency_proof, inclusion_proof, leaf_hash, verify_consistency, verify_inclusion,
+};
+use keystead_core::time::Time;
+use keystead_store::{
+    Effect, EntryFilter, Error, IdempotencyRow, InstallationRow, IntegrationChange,
+    IntegrationFilter, LimitCount, Note, Status, Store, TenantKeyState, TenantState, Write,
+};
+
+use crate::fixture::*;
+
+macro_rules! conformance {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite_in_memory { $(#[tokio::test] async fn $name() { super::$name(super::sqlite_memory().await.store).await; })* }
+        mod sqlite_in_a_file { $(#[tokio::test] async fn $name() { let fixture = super::sqlite_file().await; super::$name(fixture.store.clone()).await; })* }
+    };
+}
+
+conformance! {
+    an_entry_gets_the_next_number_and_the_head_is_over_all,
+    a_change_that_misses_is_not_made_and_its_entry_says_failed,
+    a_write_of_several_changes_is_made_whole_or_not_at_all,
+    a_name_is_taken_once_per_tenant,
+    the_first_start_happens_once,
+    another_tenants_rows_are_as_if_they_were_not_there,
+    lists_are_in_pages_and_filtered,
+    credential_versions_follow_one_another_without_a_gap,
+    a_verification_of_a_replaced_credential_changes_nothing,
+    a_change_against_an_older_revision_is_a_conflict,
+    deleting_an_integration_destroys_every_version,
+    deleting_a_tenant_destroys_all_it_had,
+    members_are_found_changed_and_removed,
+    a_key_is_found_by_its_hash_and_revoked_once,
+    the_feed_tells_changes_in_order_and_nothing_else,
+    entries_are_read_newest_first_by_their_tenant_only,
+    concurrent_writers_get_one_order_that_verifies,
+    a_caller_who_hangs_up_does_not_stop_the_write,
+    proofs_are_answered_from_tiles,
+    an_answer_is_kept_once_and_forgotten_later,
+    counts_add_up_over_nodes,
+    notes_only_move_forward,
+    odd_text_of_one_caller_does_not_fail_the_others,
+}
+
+async fn the_tail(store: &Store) -> String {
+    let size = store.head().await.unwrap().size;
+    store.leaves(size - 1, size).await.unwrap().remove(0)
+}
+
+async fn an_entry_gets_the_next_number_and_the_head_is_over_all(store: Store) {
+    assert_eq!(store.prove_log().await.unwrap().size, 0);
+    let tenant = TenantId::from_uuid(uuid());
+    for seq in 0..3 {
+        let receipt = append(&store, tenant, vec![]).await.unwrap();
+        assert_eq!(receipt.seq, seq);
+    }
+    assert_eq!(store.prove_log().await.unwrap().size, 3);
+    let leaves = store.leaves(0, 10).await.unwrap();
+    let read: Leaf<'_> = serde_json::from_str(&leaves[2]).unwrap();
+    assert_eq!((read.seq, read.tenant), (2, tenant));
+}
+
+async fn a_change_that_misses_is_not_made_and_its_entry_says_failed(store: Store) {
+    let (tenant, key) = tenant(&store).await;
+    let row = connected(&store, (tenant, key), "main").await;
+    let mut wrong = Vec::new();
+    wrong.push((insert(&integration(tenant, "main"), key), "duplicate"));
+    let missing = IntegrationId::from_uuid(uuid());
+    let credential = credential(tenant, missing, 2, key);
+    let (hint, expected_revision) = (None, None);
+    wrong.push((
+        Effect::ReplaceCredential {
+            credential,
+            hint,
+            expected_revision,
+        },
+        "missing",
+    ));
+    let (integration, expected_revision) = (row.id, Some(9));
+    wrong.push((
+        Effect::DeleteIntegration {
+            tenant,
+            integration,
+            expected_revision,
+        },
+        "conflict",
+    ));
+    let mut negative = crate::fixture::integration(tenant, "negative");
+    negative.revision = u64::MAX;
+    wrong.push((insert(&negative, key), "invalid"));
+    for (effect, reason) in wrong {
+        let fault = append(&store, tenant, vec![effect]).await.unwrap_err();
+        let told = match fault {
+            Error::Conflict {
+                what: "integration",
+            } => "conflict",
+            Error::Duplicate {
+                what: "integration",
+            } => "duplicate",
+            Error::NotFound {
+                what: "integration",
+            } => "missing",
+            Error::Invalid {
+                what: "integration",
+            } => "invalid",
+            other => panic!("{other}"),
+        };
+        assert_eq!(told, reason);
+        let tail = the_tail(&store).await;
+        let read: Leaf<'_> = serde_json::from_str(&tail).unwrap();
+        assert_eq!(read.outcome, Outcome::Failed);
+        assert_eq!(read.reason.as_deref(), Some(reason));
+    }
+    let all = IntegrationFilter {
+        limit: 9,
+        ..Default::default()
+    };
+    assert_eq!(store.list_integrations(tenant, &all).await.unwrap(), [row]);
+    store.prove_log().await.unwrap();
+}
+
+async fn a_write_of_several_changes_is_made_whole_or_not_at_all(store: Store) {
+    let (tenant, key) = tenant(&store).await;
+    let good = integration(tenant, "good");
+    let twice = member(tenant, "alice");
+    let effects = vec![insert(&good, key), Effect::InsertMember(twice)];
+    let fault = append(&store, tenant, effects).await.unwrap_err();
+    assert!(matches!(fault, Error::Duplicate { what: "member" }));
+    assert_eq!(store.find_integration(tenant, good.id).await.unwrap(), None);
+}
+
+async fn a_name_is_taken_once_per_tenant(store: Store) {
+    let (one, other) = (tenant(&store).await, tenant(&store).await);
+    connected(&store, one, "main").await;
+    connected(&store, other, "main").await;
+    let again = insert(&integration(one.0, "main"), one.1);
+    let fault = append(&store, one.0, vec![again]).await.unwrap_err();
+    assert!(matches!(
+        fault,
+        Error::Duplicate {
+            what: "integration"
+        }
+    ));
+    let mut same = tenant_row();
+    same.external = store.find_tenant(one.0).await.unwrap().unwrap().external;
+    let fault = append(&store, same.id, vec![Effect::InsertTenant(same)])
+        .await
+        .unwrap_err();
+    assert!(matches!(fault, Error::Duplicate { what: "tenant" }));
+}
+
+async fn the_first_start_happens_once(store: Store) {
+    assert_eq!(store.installation().await.unwrap(), None);
+    let row = InstallationRow {
+        id: InstallationId::from_uuid(uuid()),
+        root_key: b"wrapped".to_vec(),
+        kms: "file".to_owned(),
+        check_value: [1; 32],
+        context_key: b"sealed 1".to_vec(),
+        log_key: b"sealed 2".to_vec(),
+        lookup_key: b"sealed 3".to_vec(),
+        created_at: NOW,
+    };
+    let effect = Effect::InsertInstallation(row.clone());
+    append(&store, TenantId::PLATFORM, vec![effect.clone()])
+        .await
+        .unwrap();
+    let fault = append(&store, TenantId::PLATFORM, vec![effect])
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        fault,
+        Error::Duplicate {
+            what: "installation"
+        }
+    ));
+    assert_eq!(store.installation().await.unwrap(), Some(row));
+    store.ready().await.unwrap();
+}
+
+async fn another_tenants_rows_are_as_if_they_were_not_there(store: Store) {
+    let (a, b) = (tenant(&store).await, tenant(&store).await);
+    let row = connected(&store, a, "main").await;
+    assert!(store.find_integration(a.0, row.id).await.unwrap().is_some());
+    assert!(
+        store
+            .find_credential(a.0, row.id, 1)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(store.find_integration(b.0, row.id).await.unwrap(), None);
+    assert_eq!(
+        store.find_integration_by_name(b.0, "main").await.unwrap(),
+        None
+    );
+    assert_eq!(store.find_credential(b.0, row.id, 1).await.unwrap(), None);
+    let all = IntegrationFilter {
+        limit: 9,
+        ..Default::default()
+    };
+    assert_eq!(store.list_integrations(b.0, &all).await.unwrap(), []);
+    let (tenant, integration) = (b.0, row.id);
+    let effects = [
+        Effect::DeleteIntegration {
+            tenant,
+            integration,
+            expected_revision: None,
+        },
+        Effect::ReplaceCredential {
+            credential: credential(tenant, row.id, 2, b.1),
+            hint: None,
+            expected_revision: None,
+        },
+        Effect::UpdateIntegration {
+            tenant,
+            integration,
+            expected_revision: None,
+            change: IntegrationChange {
+                disabled: Some(true),
+                ..Default::default()
+            },
+            at: NOW,
+        },
+    ];
+    for effect in effects {
+        let fault = append(&store, tenant, vec![effect]).await.unwrap_err();
+        assert!(
+            matches!(
+                fault,
+                Error::NotFound {
+                    what: "integration"
+                }
+            ),
+            "{fault}"
+        );
+    }
+    // A credential under another tenant's key is refused by the foreign key.
+    let foreign = insert(&crate::fixture::integration(b.0, "x"), a.1);
+    let fault = append(&store, b.0, vec![foreign]).await.unwrap_err();
+    assert!(
+        matches!(fault, Error::NotFound { what: "credential" }),
+        "{fault}"
+    );
+    assert_eq!(
+        store.find_integration(a.0, row.id).await.unwrap(),
+        Some(row)
+    );
+}
+
+async fn lists_are_in_pages_and_filtered(store: Store) {
+    let owner = tenant(&store).await;
+    let mut rows = Vec::new();
+    for name in ["a", "b", "c"] {
+        rows.push(connected(&store, owner, name).await);
+    }
+    let mut filter = IntegrationFilter {
+        limit: 2,
+        ..Default::default()
+    };
+    let first = store.list_integrations(owner.0, &filter).await.unwrap();
+    assert_eq!(first, rows[..2]);
+    filter.after = Some(first[1].id);
+    assert_eq!(
+        store.list_integrations(owner.0, &filter).await.unwrap(),
+        rows[2..]
+    );
+    let (tenant, integration) = (owner.0, rows[1].id);
+    let change = IntegrationChange {
+        disabled: Some(true),
+        ..Default::default()
+    };
+    let at = Time(NOW.0 + 1);
+    let update = Effect::UpdateIntegration {
+        tenant,
+        integration,
+        expected_revision: Some(1),
+        change,
+        at,
+    };
+    append(&store, tenant, vec![update]).await.unwrap();
+    let filters = [
+        (
+            IntegrationFilter {
+                disabled: Some(true),
+                ..Default::default()
+            },
+            1,
+        ),
+        (
+            IntegrationFilter {
+                disabled: Some(false),
+                ..Default::default()
+            },
+            2,
+        ),
+        (
+            IntegrationFilter {
+                provider: Some("openai".to_owned()),
+                ..Default::default()
+            },
+            3,
+        ),
+        (
+            IntegrationFilter {
+                provider: Some("other".to_owned()),
+                ..Default::default()
+            },
+            0,
+        ),
+        (
+            IntegrationFilter {
+                status: Some(Status::Verifying),
+                ..Default::default()
+            },
+            3,
+        ),
+        (
+            IntegrationFilter {
+                status: Some(Status::Error),
+                ..Default::default()
+            },
+            0,
+        ),
+    ];
+    for (mut filter, expected) in filters {
+        filter.limit = 9;
+        let found = store.list_integrations(tenant, &filter).await.unwrap();
+        assert_eq!(found.len(), expected, "{filter:?}");
+    }
+    let tenants = store.list_tenants(None, 9).await.unwrap();
+    assert!(tenants.iter().any(|row| row.id == tenant));
+    assert_eq!(
+        store
+            .list_tenants(tenants.last().map(|row| row.id), 9)
+            .await
+            .unwrap(),
+        []
+    );
+}
+
+fn replace(credential: keystead_store::CredentialRow, expected_revision: Option<u64>) -> Effect {
+    let hint = Some("next".to_owned());
+    Effect::ReplaceCredential {
+        credential,
+        hint,
+        expected_revision,
+    }
+}
+
+async fn credential_versions_follow_one_another_without_a_gap(store: Store) {
+    let owner = tenant(&store).await;
+    let row = connected(&store, owner, "main").await;
+    for (version, good) in [(3, false), (1, false), (2, true), (2, false), (3, true)] {
+        let effect = replace(credential(owner.0, row.id, version, owner.1), None);
+        let result = append(&store, owner.0, vec![effect]).await;
+        assert_eq!(result.is_ok(), good, "{version}");
+        if let Err(fault) = result {
+            assert!(
+                matches!(
+                    fault,
+                    Error::Conflict {
+                        what: "integration"
+                    }
+                ),
+                "{fault}"
+            );
+        }
+    }
+    let now = store
+        .find_integration(owner.0, row.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((now.credential_version, now.revision), (3, 3));
+    assert_eq!(now.hint.as_deref(), Some("next"));
+    let sealed = store
+        .find_credential(owner.0, row.id, 3)
+        .await
+        .unwrap()
+        .unwrap()
+        .sealed;
+    assert_eq!(sealed, b"sealed canary 3");
+}
+
+async fn a_verification_of_a_replaced_credential_changes_nothing(store: Store) {
+    let (tenant, key) = tenant(&store).await;
+    let integration = connected(&store, (tenant, key), "main").await.id;
+    let verified = |version, status, error_message: Option<&str>| Effect::SetVerified {
+        tenant,
+        integration,
+        version,
+        status,
+        error_message: error_message.map(str::to_owned),
+        at: NOW,
+    };
+    let effect = verified(1, Status::Error, Some("bad key"));
+    append(&store, tenant, vec![effect]).await.unwrap();
+    let row = store
+        .find_integration(tenant, integration)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((row.status, row.revision), (Status::Error, 1));
+    assert_eq!(row.error_message.as_deref(), Some("bad key"));
+    let effect = replace(credential(tenant, integration, 2, key), Some(1));
+    append(&store, tenant, vec![effect]).await.unwrap();
+    let late = append(&store, tenant, vec![verified(1, Status::Connected, None)]).await;
+    assert!(matches!(
+        late,
+        Err(Error::Conflict {
+            what: "integration"
+        })
+    ));
+    let row = store
+        .find_integration(tenant, integration)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((row.status, row.error_message), (Status::Verifying, None));
+}
+
+async fn a_change_against_an_older_revision_is_a_conflict(store: Store) {
+    let (tenant, key) = tenant(&store).await;
+    let integration = connected(&store, (tenant, key), "main").await.id;
+    let rename = |expected_revision, name: &str| Effect::UpdateIntegration {
+        tenant,
+        integration,
+        expected_revision,
+        change: IntegrationChange {
+            name: Some(name.to_owned()),
+            ..Default::default()
+        },
+        at: Time(NOW.0 + 1),
+    };
+    append(&store, tenant, vec![rename(Some(1), "first")])
+        .await
+        .unwrap();
+    let lost = append(&store, tenant, vec![rename(Some(1), "second")]).await;
+    assert!(matches!(
+        lost,
+        Err(Error::Conflict {
+            what: "integration"
+        })
+    ));
+    append(&store, tenant, vec![rename(None, "third")])
+        .await
+        .unwrap();
+    let row = store
+        .find_integration_by_name(tenant, "third")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (row.revision, row.updated_at, row.config.as_str()),
+        (3, Time(NOW.0 + 1), "{}")
+    );
+}
+
+async fn deleting_an_integration_destroys_every_version(store: Store) {
+    let (tenant, key) = tenant(&store).await;
+    let row = connected(&store, (tenant, key), "main").await;
+    let effect = replace(credential(tenant, row.id, 2, key), None);
+    append(&store, tenant, vec![effect]).await.unwrap();
+    let (integration, expected_revision) = (row.id, Some(2));
+    let delete = Effect::DeleteIntegration {
+        tenant,
+        integration,
+        expected_revision,
+    };
+    append(&store, tenant, vec![delete]).await.unwrap();
+    for version in [1, 2] {
+        assert_eq!(
+            store
+                .find_credential(tenant, row.id, version)
+                .await
+                .unwrap(),
+            None
+        );
+    }
+    connected(&store, (tenant, key), "main").await;
+}
+
+async fn deleting_a_tenant_destroys_all_it_had(store: Store) {
+    let owner = tenant(&store).await;
+    let row = connected(&store, owner, "main").await;
+    let external = store
+        .find_tenant(owner.0)
+        .await
+        .unwrap()
+        .unwrap()
+        .external
+        .unwrap();
+    assert!(
+        store
+            .find_tenant_by_external("dev", &external)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    let delete = Effect::DeleteTenant { tenant: owner.0 };
+    append(&store, owner.0, vec![delete.clone()]).await.unwrap();
+    assert_eq!(
+        store.find_tenant(owner.0).await.unwrap().unwrap().state,
+        TenantState::Deleted
+    );
+    assert_eq!(
+        store
+            .find_tenant_by_external("dev", &external)
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(store.find_integration(owner.0, row.id).await.unwrap(), None);
+    assert_eq!(store.list_members(owner.0).await.unwrap(), []);
+    let keys = store.tenant_keys(owner.0).await.unwrap();
+    assert_eq!(
+        (keys[0].state, keys[0].sealed.len()),
+        (TenantKeyState::Destroyed, 0)
+    );
+    let again = append(&store, owner.0, vec![delete]).await;
+    assert!(matches!(again, Err(Error::NotFound { what: "tenant" })));
+    assert!(
+        !store
+            .entries(owner.0, &EntryFilter::default(), None, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+async fn members_are_found_changed_and_removed(store: Store) {
+    let (tenant, _) = tenant(&store).await;
+    let alice = store
+        .find_member(tenant, "dev", "alice")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        store.find_member(tenant, "other", "alice").await.unwrap(),
+        None
+    );
+    let (member, role, at) = (alice.id, Role::Viewer, Time(NOW.0 + 1));
+    append(
+        &store,
+        tenant,
+        vec![Effect::UpdateMember {
+            tenant,
+            member,
+            role,
+            at,
+        }],
+    )
+    .await
+    .unwrap();
+    let members = store.list_members(tenant).await.unwrap();
+    assert_eq!((members[0].role, members[0].updated_at), (role, at));
+    let delete = Effect::DeleteMember { tenant, member };
+    append(&store, tenant, vec![delete.clone()]).await.unwrap();
+    let again = append(&store, tenant, vec![delete]).await;
+    assert!(matches!(again, Err(Error::NotFound { what: "member" })));
+}
+
+async fn a_key_is_found_by_its_hash_and_revoked_once(store: Store) {
+    let row = key(TenantId::PLATFORM, 9);
+    append(
+        &store,
+        TenantId::PLATFORM,
+        vec![Effect::InsertKey(row.clone())],
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        store.find_key_by_hash([9; 32]).await.unwrap(),
+        Some(row.clone())
+    );
+    assert_eq!(store.find_key_by_hash([8; 32]).await.unwrap(), None);
+    assert_eq!(store.list_keys(None, 9).await.unwrap(), [row.clone()]);
+    let revoke = Effect::RevokeKey {
+        tenant: TenantId::PLATFORM,
+        key: row.id,
+        at: NOW,
+    };
+    append(&store, TenantId::PLATFORM, vec![revoke.clone()])
+        .await
+        .unwrap();
+    let again = append(&store, TenantId::PLATFORM, vec![revoke]).await;
+    assert!(matches!(again, Err(Error::Conflict { what: "key" })));
+    let found = store.find_key_by_hash([9; 32]).await.unwrap().unwrap();
+    assert_eq!(found.revoked_at, Some(NOW));
+}
+
+async fn the_feed_tells_changes_in_order_and_nothing_else(store: Store) {
+    let owner = tenant(&store).await;
+    append(&store, owner.0, vec![]).await.unwrap();
+    connected(&store, owner, "main").await;
+    let twice = insert(&integration(owner.0, "main"), owner.1);
+    append(&store, owner.0, vec![twice]).await.unwrap_err();
+    let changes = store.changes_since(0, 9).await.unwrap();
+    assert_eq!(
+        changes.iter().map(|change| change.seq).collect::<Vec<_>>(),
+        [0, 2]
+    );
+    assert_eq!(
+        (changes[1].tenant, changes[1].on),
+        (owner.0, TargetKind::Integration)
+    );
+    assert_eq!(changes[1].target.as_deref(), Some("int_x"));
+    assert_eq!(store.changes_since(1, 9).await.unwrap(), changes[1..]);
+    assert_eq!(store.changes_since(0, 1).await.unwrap(), changes[..1]);
+    assert_eq!(store.changes_since(3, 9).await.unwrap(), []);
+}
+
+async fn entries_are_read_newest_first_by_their_tenant_only(store: Store) {
+    let (a, b) = (TenantId::from_uuid(uuid()), TenantId::from_uuid(uuid()));
+    for tenant in [a, b, a, a] {
+        append(&store, tenant, vec![]).await.unwrap();
+    }
+    let mut denied = entry(a);
+    denied.outcome = Outcome::Denied;
+    store
+        .append(Write {
+            entry: denied,
+            effects: vec![],
+        })
+        .await
+        .unwrap();
+    let all = EntryFilter::default();
+    let seqs =
+        |rows: Vec<keystead_store::EntryRow>| rows.iter().map(|row| row.seq).collect::<Vec<_>>();
+    assert_eq!(
+        seqs(store.entries(a, &all, None, 9).await.unwrap()),
+        [4, 3, 2, 0]
+    );
+    assert_eq!(seqs(store.entries(a, &all, Some(3), 1).await.unwrap()), [2]);
+    assert_eq!(seqs(store.entries(b, &all, None, 9).await.unwrap()), [1]);
+    let filter = EntryFilter {
+        outcome: Some(Outcome::Denied),
+        ..Default::default()
+    };
+    assert_eq!(seqs(store.entries(a, &filter, None, 9).await.unwrap()), [4]);
+    let filter = EntryFilter {
+        target: Some("int_y".to_owned()),
+        ..Default::default()
+    };
+    assert!(seqs(store.entries(a, &filter, None, 9).await.unwrap()).is_empty());
+}
+
+async fn concurrent_writers_get_one_order_that_verifies(store: Store) {
+    let owner = tenant(&store).await;
+    let tasks: Vec<_> = (0..16)
+        .map(|task| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut seqs = Vec::new();
+                for round in 0..20 {
+                    let name = format!("{task}-{round}");
+                    let effects = match round % 5 {
+                        0 => vec![insert(&integration(owner.0, &name), owner.1)],
+                        _ => vec![],
+                    };
+                    seqs.push(append(&store, owner.0, effects).await.unwrap().seq);
+                }
+                assert!(seqs.is_sorted());
+                seqs
+            })
+        })
+        .collect();
+    let mut seqs = Vec::new();
+    for task in tasks {
+        seqs.extend(task.await.unwrap());
+    }
+    seqs.sort_unstable();
+    assert_eq!(seqs, (1..=320).collect::<Vec<_>>());
+    assert_eq!(store.prove_log().await.unwrap().size, 321);
+    assert_eq!(
+        store.changes_since(0, 1000).await.unwrap().len(),
+        1 + 16 * 4
+    );
+}
+
+async fn a_caller_who_hangs_up_does_not_stop_the_write(store: Store) {
+    let (tenant, key) = tenant(&store).await;
+    let row = integration(tenant, "main");
+    {
+        let write = append(&store, tenant, vec![insert(&row, key)]);
+        let mut write = std::pin::pin!(write);
+        // Polled once: handed over, and then dropped.
+        std::future::poll_fn(|context| {
+            let _ = write.as_mut().poll(context);
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+    // The log is in order: when a later write is in it, so is that one.
+    append(&store, tenant, vec![]).await.unwrap();
+    assert_eq!(
+        store.find_integration(tenant, row.id).await.unwrap(),
+        Some(row)
+    );
+}
+
+async fn proofs_are_answered_from_tiles(store: Store) {
+    let tenant = TenantId::from_uuid(uuid());
+    let tasks: Vec<_> = (0..600)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { append(&store, tenant, vec![]).await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let head = store.prove_log().await.unwrap();
+    // The same before there are tiles and after.
+    for tiles in [2, 0] {
+        for index in [0, 255, 256, 599] {
+            let proof = store
+                .ask(|source| inclusion_proof(index, 600, source))
+                .await
+                .unwrap();
+            let leaf = store.leaves(index, index + 1).await.unwrap().remove(0);
+            verify_inclusion(&leaf_hash(leaf.as_bytes()), index, 600, &proof, &head.root).unwrap();
+        }
+        assert_eq!(store.build_tiles().await.unwrap(), tiles);
+    }
+    assert_eq!(store.tiled().await.unwrap(), 512);
+    append(&store, tenant, vec![]).await.unwrap();
+    let next = store.head().await.unwrap();
+    let proof = store
+        .ask(|source| consistency_proof(600, 601, source))
+        .await
+        .unwrap();
+    verify_consistency(600, &head.root, 601, &next.root, &proof).unwrap();
+}
+
+async fn an_answer_is_kept_once_and_forgotten_later(store: Store) {
+    let (tenant, _) = tenant(&store).await;
+    let row = IdempotencyRow {
+        tenant,
+        caller: "dev|alice".to_owned(),
+        key: "k1".to_owned(),
+        request_hash: [3; 32],
+        response: b"sealed answer".to_vec(),
+        status: 201,
+        created_at: NOW,
+    };
+    let put = |row: &IdempotencyRow, expire_before| Effect::PutIdempotency {
+        row: row.clone(),
+        expire_before,
+    };
+    append(&store, tenant, vec![put(&row, NOW)]).await.unwrap();
+    let again = append(&store, tenant, vec![put(&row, NOW)]).await;
+    assert!(matches!(
+        again,
+        Err(Error::Duplicate {
+            what: "idempotency key"
+        })
+    ));
+    assert_eq!(
+        store
+            .find_idempotency(tenant, "dev|bob", "k1")
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(
+        store
+            .find_idempotency(tenant, "dev|alice", "k1")
+            .await
+            .unwrap(),
+        Some(row.clone())
+    );
+    let later = IdempotencyRow {
+        key: "k2".to_owned(),
+        created_at: Time(NOW.0 + 9),
+        ..row
+    };
+    append(&store, tenant, vec![put(&later, Time(NOW.0 + 1))])
+        .await
+        .unwrap();
+    assert_eq!(
+        store
+            .find_idempotency(tenant, "dev|alice", "k1")
+            .await
+            .unwrap(),
+        None
+    );
+}
+
+async fn counts_add_up_over_nodes(store: Store) {
+    let count = |subject: &str, count| LimitCount {
+        subject: subject.to_owned(),
+        window_start: NOW,
+        count,
+    };
+    let counts = [count("a", 3), count("b", 1)];
+    assert_eq!(
+        store.share_limits("node 1", &counts, NOW).await.unwrap(),
+        counts
+    );
+    let sums = store
+        .share_limits("node 2", &[count("a", 4)], NOW)
+        .await
+        .unwrap();
+    assert_eq!(sums, [count("a", 7)]);
+    let sums = store
+        .share_limits("node 1", &[count("a", 5)], NOW)
+        .await
+        .unwrap();
+    assert_eq!(sums, [count("a", 9)]);
+    let sums = store
+        .share_limits("node 1", &[count("a", 1)], Time(NOW.0 + 1))
+        .await
+        .unwrap();
+    assert_eq!(sums, [count("a", 1)]);
+}
+
+async fn notes_only_move_forward(store: Store) {
+    let owner = tenant(&store).await;
+    let row = connected(&store, owner, "main").await;
+    let service = key(TenantId::PLATFORM, 5);
+    append(
+        &store,
+        TenantId::PLATFORM,
+        vec![Effect::InsertKey(service.clone())],
+    )
+    .await
+    .unwrap();
+    for at in [Time(NOW.0 + 5), NOW] {
+        let (tenant, integration) = (owner.0, row.id);
+        let used = Note::IntegrationUsed {
+            tenant,
+            integration,
+            at,
+        };
+        let (tenant, key) = (TenantId::PLATFORM, service.id);
+        store
+            .note(&[used, Note::KeyUsed { tenant, key, at }])
+            .await
+            .unwrap();
+    }
+    let found = store
+        .find_integration(owner.0, row.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (found.last_used_at, found.revision),
+        (Some(Time(NOW.0 + 5)), 1)
+    );
+    let found = store.find_key_by_hash([5; 32]).await.unwrap().unwrap();
+    assert_eq!(found.last_used_at, Some(Time(NOW.0 + 5)));
+}
+
+async fn odd_text_of_one_caller_does_not_fail_the_others(store: Store) {
+    let (tenant, key) = tenant(&store).await;
+    let mut odd = entry(tenant);
+    odd.target = Some("nul \0 and é".repeat(100));
+    let odd = store.append(Write {
+        entry: odd,
+        effects: vec![],
+    });
+    let unnamed = integration(tenant, "a\0b");
+    let unnamed = append(&store, tenant, vec![insert(&unnamed, key)]);
+    let plain = append(&store, tenant, vec![]);
+    let (odd, unnamed, plain) = tokio::join!(odd, unnamed, plain);
+    odd.unwrap();
+    plain.unwrap();
+    // SQLite keeps such a name, PostgreSQL refuses it; either way only that write is touched.
+    assert!(matches!(
+        unnamed,
+        Ok(_)
+            | Err(Error::Invalid {
+                what: "integration"
+            })
+    ));
+    store.prove_log().await.unwrap();
+}

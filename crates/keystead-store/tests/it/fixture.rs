@@ -1,0 +1,199 @@
+//! Rows and stores to test with. Ids count up; nothing is random.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use keystead_core::action::{Action, Outcome, Role, TargetKind};
+use keystead_core::entry::Entry;
+use keystead_core::ids::{IntegrationId, KeyId, MemberId, RequestId, SealKeyId, TenantId};
+use keystead_core::time::Time;
+use keystead_store::{
+    CredentialRow, Effect, IntegrationRow, KeyKind, KeyRow, MemberRow, Receipt, Status, Store,
+    StoreConfig, TenantKeyRow, TenantKeyState, TenantRow, TenantState, Write,
+};
+use uuid::Uuid;
+
+pub(crate) const NOW: Time = Time(1_795_184_100_000_000);
+
+pub(crate) fn uuid() -> Uuid {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    Uuid::from_u128(u128::from(NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// A store, and what has to live as long as it does.
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
+    _folder: Option<tempfile::TempDir>,
+}
+
+pub(crate) async fn sqlite_memory() -> Fixture {
+    let store = Store::open(StoreConfig::new("sqlite::memory:"))
+        .await
+        .unwrap();
+    Fixture {
+        store,
+        _folder: None,
+    }
+}
+
+pub(crate) async fn sqlite_file() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data/keystead.db");
+    let store = Store::open(StoreConfig::new(format!("sqlite:{}", path.display())))
+        .await
+        .unwrap();
+    Fixture {
+        store,
+        _folder: Some(folder),
+    }
+}
+
+pub(crate) fn entry(tenant: TenantId) -> Entry {
+    Entry {
+        at: NOW,
+        tenant,
+        caller: "system",
+        by: Some("test".to_owned()),
+        action: Action::Put,
+        on: TargetKind::Integration,
+        target: Some("int_x".to_owned()),
+        outcome: Outcome::Allowed,
+        reason: None,
+        version: None,
+        request: RequestId::from_uuid(uuid()),
+        address: None,
+    }
+}
+
+pub(crate) async fn append(
+    store: &Store,
+    tenant: TenantId,
+    effects: Vec<Effect>,
+) -> Result<Receipt, keystead_store::Error> {
+    let entry = entry(tenant);
+    store.append(Write { entry, effects }).await
+}
+
+pub(crate) fn tenant_row() -> TenantRow {
+    let id = TenantId::from_uuid(uuid());
+    TenantRow {
+        id,
+        name: "Acme".to_owned(),
+        issuer: Some("dev".to_owned()),
+        external: Some(id.to_string()),
+        state: TenantState::Active,
+        created_at: NOW,
+    }
+}
+
+pub(crate) fn tenant_key(tenant: TenantId) -> TenantKeyRow {
+    TenantKeyRow {
+        tenant,
+        id: SealKeyId::from_uuid(uuid()),
+        generation: 1,
+        state: TenantKeyState::Active,
+        sealed: b"sealed tenant key".to_vec(),
+        check_value: [7; 32],
+        created_at: NOW,
+    }
+}
+
+pub(crate) fn member(tenant: TenantId, subject: &str) -> MemberRow {
+    MemberRow {
+        tenant,
+        id: MemberId::from_uuid(uuid()),
+        issuer: "dev".to_owned(),
+        subject: subject.to_owned(),
+        role: Role::Owner,
+        created_at: NOW,
+        updated_at: NOW,
+    }
+}
+
+pub(crate) fn key(tenant: TenantId, hash: u8) -> KeyRow {
+    KeyRow {
+        tenant,
+        id: KeyId::from_uuid(uuid()),
+        kind: KeyKind::Service,
+        hash: [hash; 32],
+        name: "backend".to_owned(),
+        scopes: "[]".to_owned(),
+        addresses: "[]".to_owned(),
+        bound: None,
+        expires_at: None,
+        last_used_at: None,
+        revoked_at: None,
+        created_by: "test".to_owned(),
+        created_at: NOW,
+    }
+}
+
+pub(crate) fn integration(tenant: TenantId, name: &str) -> IntegrationRow {
+    IntegrationRow {
+        tenant,
+        id: IntegrationId::from_uuid(uuid()),
+        name: name.to_owned(),
+        provider: "openai".to_owned(),
+        status: Status::Verifying,
+        config: "{}".to_owned(),
+        hint: Some("nary".to_owned()),
+        credential_version: 1,
+        disabled: false,
+        created_by: "dev|alice".to_owned(),
+        created_at: NOW,
+        updated_at: NOW,
+        last_used_at: None,
+        last_verified_at: None,
+        error_message: None,
+        revision: 1,
+    }
+}
+
+pub(crate) fn credential(
+    tenant: TenantId,
+    integration: IntegrationId,
+    version: u64,
+    key_id: SealKeyId,
+) -> CredentialRow {
+    CredentialRow {
+        tenant,
+        integration,
+        version,
+        key_id,
+        sealed: format!("sealed canary {version}").into_bytes(),
+        created_at: NOW,
+    }
+}
+
+/// A tenant with a key and a member.
+pub(crate) async fn tenant(store: &Store) -> (TenantId, SealKeyId) {
+    let row = tenant_row();
+    let (id, key) = (row.id, tenant_key(row.id));
+    let key_id = key.id;
+    let effects = vec![
+        Effect::InsertTenant(row),
+        Effect::InsertTenantKey(key),
+        Effect::InsertMember(member(id, "alice")),
+    ];
+    append(store, id, effects).await.unwrap();
+    (id, key_id)
+}
+
+/// An integration in a tenant.
+pub(crate) async fn connected(
+    store: &Store,
+    (tenant, key): (TenantId, SealKeyId),
+    name: &str,
+) -> IntegrationRow {
+    let row = integration(tenant, name);
+    append(store, tenant, vec![insert(&row, key)])
+        .await
+        .unwrap();
+    row
+}
+
+pub(crate) fn insert(row: &IntegrationRow, key: SealKeyId) -> Effect {
+    Effect::InsertIntegration {
+        integration: Box::new(row.clone()),
+        credential: credential(row.tenant, row.id, 1, key),
+    }
+}

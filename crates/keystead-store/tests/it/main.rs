@@ -1,0 +1,5 @@
+//! The store from outside: one suite of named behaviours for every database it runs on, and what
+//! only PostgreSQL has to prove.
+
+mod conformance;
+mod fixture;
