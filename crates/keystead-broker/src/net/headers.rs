@@ -16,8 +16,10 @@ fn nominated(headers: &HeaderMap) -> Vec<Box<str>> {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase().into_boxed_str())
-        .filter(|name| !matches!(&**name, "" | "close" | "keep-alive" | "upgrade"))
+        .map(str::trim)
+        // Options that every client sends, and that are dropped anyway.
+        .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("keep-alive"))
+        .map(|name| name.to_ascii_lowercase().into_boxed_str())
         .collect()
 }
 

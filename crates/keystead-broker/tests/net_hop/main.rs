@@ -1,0 +1,6 @@
+//! The hop from Keystead to a provider, seen from the attacker's side and from a faulty provider's.
+
+mod dialling;
+mod headers;
+mod rig;
+mod streams;
