@@ -1,2 +1,44 @@
-//! Placeholder.
+//! Use cases: the only crate that opens a secret, and the only one that talks to the outside.
+//!
+//! What always holds: each operation decides (core's policy), records (one write door) and only
+//! then acts; a credential leaves `permit::open` for a placed request or a `Revealed`, nowhere else;
+//! every outbound connection goes through `net`.
+//!
+//! Deliberately not here: SQL, routes, wire types.
+
+mod audit;
+mod broker;
+pub mod callers;
+mod clock;
+mod epochs;
+mod error;
+mod feed;
+mod identity;
+mod integrations;
+mod keyring;
+mod keys;
+pub mod kms;
+mod limits;
+mod mint;
 pub mod net;
+mod page;
+mod permit;
+mod proxy;
+mod reveal;
+mod streams;
+mod tenants;
+mod verify;
+
+pub use audit::{EntryFilter, Proof, ProofAsk};
+pub use broker::{Broker, Context, Counters, Parts, ProxySettings, Readiness, Settings};
+pub use clock::{Clock, ClockHand};
+pub use error::{Error, FieldFault};
+pub use integrations::{Changes, Created, Integration, IntegrationFilter, NewIntegration, Status};
+pub use keyring::KeyringSettings;
+pub use keys::{CreatedKey, Key, NewKey};
+pub use limits::{InvalidRate, Limits, Rate};
+pub use page::Page;
+pub use proxy::Selector;
+pub use reveal::Revealed;
+pub use tenants::{Member, Tenant};
+pub use verify::TestReport;

@@ -14,6 +14,7 @@ mod dial;
 mod error;
 mod forward;
 mod headers;
+mod jwks;
 mod redact;
 mod upgrade;
 

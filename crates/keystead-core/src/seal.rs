@@ -42,6 +42,11 @@ pub struct Corrupt;
 pub struct SealKey(Box<[u8; 32]>);
 
 impl SealKey {
+    /// The bytes, for a construction that is not the seal's: a signing key, a database's key.
+    pub fn dangerous_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Takes the bytes in, and zeroizes this function's copy of them.
     pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
         // Filled on the heap, so that moving the key leaves no copies on the stack.
@@ -138,6 +143,34 @@ pub fn open(
         &place.context(&header(key_id)),
         body,
     )?)
+}
+
+/// Seals a key as a record of its own, without a copy of it elsewhere.
+pub fn seal_key(
+    key: &SealKey,
+    key_id: &SealKeyId,
+    place: &Place,
+    salt: [u8; 24],
+    inner: &SealKey,
+) -> Vec<u8> {
+    seal(key, key_id, place, salt, &*inner.0)
+}
+
+/// Opens what [`seal_key`] made.
+///
+/// # Errors
+/// [`Corrupt`], also where what was sealed is no key.
+pub fn open_key(
+    key: &SealKey,
+    key_id: &SealKeyId,
+    place: &Place,
+    blob: &[u8],
+) -> Result<SealKey, Corrupt> {
+    let plaintext = open(key, key_id, place, blob)?;
+    let bytes: &[u8; 32] = plaintext.expose().try_into().map_err(|_| Corrupt)?;
+    let mut inner = SealKey(Box::new([0; 32]));
+    inner.0.copy_from_slice(bytes);
+    Ok(inner)
 }
 
 /// The key that the blob says it is under; to be believed only once [`open`] succeeds.

@@ -52,6 +52,8 @@ pub struct KeyRow {
 
 const FIND_BY_HASH: &str = "SELECT tenant_id, key_id, kind, hash, name, scopes, addresses, bound, expires_at, \
      last_used_at, revoked_at, created_by, created_at FROM api_key WHERE hash = $1";
+const FIND: &str = "SELECT tenant_id, key_id, kind, hash, name, scopes, addresses, bound, expires_at, \
+     last_used_at, revoked_at, created_by, created_at FROM api_key WHERE key_id = $1";
 const LIST: &str = "SELECT tenant_id, key_id, kind, hash, name, scopes, addresses, bound, expires_at, \
      last_used_at, revoked_at, created_by, created_at FROM api_key WHERE key_id > $1 ORDER BY key_id LIMIT $2";
 const INSERT: &str = "INSERT INTO api_key (tenant_id, key_id, kind, hash, name, scopes, addresses, bound, expires_at, \
@@ -113,6 +115,14 @@ impl Store {
     /// The key with this hash, revoked and expired ones included.
     pub async fn find_key_by_hash(&self, hash: [u8; 32]) -> Result<Option<KeyRow>, Error> {
         self.opt(Scope::System, query!(FIND_BY_HASH, hash))
+            .await?
+            .map(read)
+            .transpose()
+    }
+
+    /// The key of that id.
+    pub async fn find_key(&self, key: KeyId) -> Result<Option<KeyRow>, Error> {
+        self.opt(Scope::System, query!(FIND, key))
             .await?
             .map(read)
             .transpose()

@@ -112,6 +112,13 @@ impl Store {
         self.head().await.map(drop)
     }
 
+    /// Whether several nodes can serve from it.
+    pub fn is_shared(&self) -> bool {
+        match &self.0.backend {
+            Backend::Sqlite(_) => false,
+        }
+    }
+
     /// The key of the signed context, as `keystead setup postgres` made it: to be sealed into the
     /// installation's row at the first start, after which the database no longer tells it.
     /// `None` where there is none to take.

@@ -51,6 +51,13 @@ pub struct TenantRow {
     pub created_at: Time,
 }
 
+impl TenantRow {
+    /// Whether it is still there.
+    pub fn is_active(&self) -> bool {
+        self.state == TenantState::Active
+    }
+}
+
 /// One generation of a tenant's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantKeyRow {

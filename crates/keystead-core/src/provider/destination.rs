@@ -65,7 +65,10 @@ impl Provider {
     }
 
     /// As [`Provider::destination`], for calls that Keystead itself makes.
-    pub(super) fn destination_of(
+    ///
+    /// # Errors
+    /// As there, but for the path.
+    pub fn destination_of(
         &self,
         config: &Config,
         host: Option<&str>,

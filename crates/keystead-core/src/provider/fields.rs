@@ -81,6 +81,15 @@ impl Fields {
         self.0.get(name).map(|value| value.as_str())
     }
 
+    /// The part, where there is just one.
+    pub fn only(&self) -> Option<&str> {
+        let mut parts = self.0.values();
+        parts
+            .next()
+            .filter(|_| parts.next().is_none())
+            .map(|part| part.as_str())
+    }
+
     /// The mode that these parts make up; `None` where the provider has none such.
     pub fn mode<'p>(&self, provider: &'p Provider) -> Option<&'p Mode> {
         provider.modes.iter().find(|mode| {

@@ -1,0 +1,435 @@
+//! The broker: what all use cases share, and how it starts.
+//!
+//! What always holds: a started broker has opened its keys, proven the isolation of its store, and
+//! hears the change feed. Its background work ends with it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::HeaderName;
+use keystead_core::caller::Caller;
+use keystead_core::ids::{IntegrationId, KeyId, RequestId, TenantId};
+use keystead_core::policy::Openings;
+use keystead_core::provider::Catalogue;
+use keystead_core::time::Time;
+use keystead_store::{Note, Store};
+use quick_cache::sync::Cache;
+
+use crate::callers::Verifier;
+use crate::clock::{self, Clock};
+use crate::epochs::Epochs;
+use crate::error::Error;
+use crate::feed::FeedPlace;
+use crate::identity::Identity;
+use crate::integrations::Loaded;
+use crate::keyring::{Keyring, KeyringSettings};
+use crate::kms::Kms;
+use crate::limits::{self, Limiter, Limits, Subject};
+use crate::mint::Minted;
+use crate::net::Client;
+use crate::streams::Streams;
+
+/// What a broker is made of.
+pub struct Parts {
+    /// Where rows are kept.
+    pub store: Store,
+    /// What wraps the root key.
+    pub kms: Box<dyn Kms>,
+    /// The one way out.
+    pub client: Client,
+    /// The providers.
+    pub catalogue: Catalogue,
+    /// Whose JWTs are believed.
+    pub callers: Verifier,
+    /// How it behaves.
+    pub settings: Settings,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// How a broker behaves.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Limits per caller and integration.
+    pub limits: Limits,
+    /// What an operator has opened beyond the default.
+    pub openings: Openings,
+    /// How long keys are trusted.
+    pub keyring: KeyringSettings,
+    /// The proxy's limits.
+    pub proxy: ProxySettings,
+}
+
+/// The proxy's limits.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxySettings {
+    /// How long a provider may take to begin its answer.
+    pub head_timeout: Duration,
+    /// How long a body may stand still.
+    pub idle_timeout: Duration,
+    /// The largest request body, in bytes.
+    pub max_request_body: u64,
+    /// The largest request body that is held in memory to be signed (SigV4), in bytes.
+    pub max_signed_body: u64,
+    /// Whether a credential that a provider echoes is taken out of its answer's body.
+    pub redact_bodies: bool,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        ProxySettings {
+            head_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(300),
+            max_request_body: 512 << 20,
+            max_signed_body: 16 << 20,
+            redact_bodies: true,
+        }
+    }
+}
+
+/// One request: who asks, in which tenant, from where.
+#[derive(Clone)]
+pub struct Context {
+    /// The proven caller; `None`: anonymous.
+    pub caller: Option<Arc<Caller>>,
+    /// The tenant acted in.
+    pub tenant: Option<TenantId>,
+    /// The request.
+    pub request: RequestId,
+    /// Where it came from.
+    pub address: Option<IpAddr>,
+    /// Under which limit the caller counts.
+    pub(crate) subject: Option<Subject>,
+}
+
+impl Context {
+    /// A request of nobody in particular.
+    pub fn anonymous(request: RequestId, address: Option<IpAddr>) -> Context {
+        Context {
+            caller: None,
+            tenant: None,
+            request,
+            address,
+            subject: None,
+        }
+    }
+
+    /// The tenant acted in.
+    ///
+    /// # Errors
+    /// `Unauthenticated` for nobody; `Malformed` for a caller of several tenants that named none.
+    pub(crate) fn tenant(&self) -> Result<TenantId, Error> {
+        match (self.tenant, &self.caller) {
+            (Some(tenant), _) => Ok(tenant),
+            (None, None) => Err(Error::Unauthenticated),
+            (None, Some(_)) => Err(Error::Malformed(
+                "this caller may act for several tenants: name one in the header Keystead-Tenant"
+                    .into(),
+            )),
+        }
+    }
+}
+
+/// Plain numbers for the metrics.
+#[derive(Default)]
+pub struct Counters {
+    /// Entries given to the log.
+    pub entries: AtomicU64,
+    /// Integrations found in the cache.
+    pub cache_hits: AtomicU64,
+    /// Integrations read from the store.
+    pub cache_misses: AtomicU64,
+    /// Requests refused by a limit.
+    pub limited: AtomicU64,
+    /// Credentials that a provider echoed, and that were taken out.
+    pub redacted: AtomicU64,
+}
+
+/// What needs what to be up.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    /// Each part, and what is wrong with it.
+    pub parts: BTreeMap<&'static str, Result<(), String>>,
+}
+
+impl Readiness {
+    /// Whether all of it is.
+    pub fn ok(&self) -> bool {
+        self.parts.values().all(Result::is_ok)
+    }
+}
+
+/// The broker. Clones share it.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    keyring: Keyring,
+    client: Client,
+    catalogue: Catalogue,
+    callers: Verifier,
+    settings: Settings,
+    clock: Clock,
+    epochs: Epochs,
+    feed: FeedPlace,
+    limiter: Limiter,
+    identities: Cache<[u8; 32], Arc<Identity>>,
+    integrations: Cache<(TenantId, IntegrationId), Arc<Loaded>>,
+    only_of_type: Cache<(TenantId, String), Arc<Loaded>>,
+    minted: Cache<(TenantId, IntegrationId, u64), Arc<Minted>>,
+    streams: Streams,
+    used: Mutex<BTreeMap<(TenantId, IntegrationId), i64>>,
+    keys_used: Mutex<BTreeMap<KeyId, (TenantId, i64)>>,
+    token_headers: Vec<HeaderName>,
+    counters: Counters,
+}
+
+const IDENTITIES_KEPT: usize = 20_000;
+const INTEGRATIONS_KEPT: usize = 50_000;
+
+impl Broker {
+    /// Starts: opens the keys, proves the store's isolation, hears the feed, and keeps doing so.
+    ///
+    /// # Errors
+    /// Whatever keeps it from serving safely; the text says what to do.
+    pub async fn start(parts: Parts) -> Result<Broker, Error> {
+        let Parts {
+            store,
+            kms,
+            client,
+            catalogue,
+            callers,
+            settings,
+            clock,
+        } = parts;
+        let keyring = Keyring::open(store.clone(), kms, clock.clone(), settings.keyring).await?;
+        store.prove_isolation().await?;
+        let next = store.head().await?.size;
+        let node = clock::new_uuid(clock.now())?.simple().to_string();
+        let mut token_headers = vec![http::header::AUTHORIZATION];
+        for provider in catalogue.list() {
+            for header in &provider.sdk_token_headers {
+                if !token_headers.contains(header) {
+                    token_headers.push(header.clone());
+                }
+            }
+        }
+        let broker = Broker(Arc::new(Inner {
+            epochs: Epochs::new(clock.now()),
+            feed: FeedPlace::at(next),
+            limiter: Limiter::new(node),
+            identities: Cache::new(IDENTITIES_KEPT),
+            integrations: Cache::new(INTEGRATIONS_KEPT),
+            only_of_type: Cache::new(INTEGRATIONS_KEPT),
+            minted: Cache::new(INTEGRATIONS_KEPT),
+            streams: Streams::default(),
+            used: Mutex::default(),
+            keys_used: Mutex::default(),
+            token_headers,
+            counters: Counters::default(),
+            store,
+            keyring,
+            client,
+            catalogue,
+            callers,
+            settings,
+            clock,
+        }));
+        tokio::spawn(broker.clone().follow_feed());
+        tokio::spawn(broker.clone().tend());
+        Ok(broker)
+    }
+
+    /// What is done every half second: counts are exchanged, uses noted, keys kept, streams checked.
+    async fn tend(self) {
+        let mut round = 0_u64;
+        loop {
+            tokio::time::sleep(limits::SYNC).await;
+            round += 1;
+            let now = self.clock().now();
+            if let Err(fault) = self.0.limiter.sync(self.store(), now).await {
+                tracing::debug!(?fault, "counts of limits were not exchanged");
+            }
+            if round.is_multiple_of(2) {
+                self.note_uses().await;
+                self.check_streams().await;
+            }
+            if round.is_multiple_of(10) {
+                self.keyring().tend().await;
+            }
+            if round.is_multiple_of(60)
+                && let Err(fault) = self.store().build_tiles().await
+            {
+                tracing::warn!(?fault, "tiles of the log were not built");
+            }
+        }
+    }
+
+    /// Writes down when integrations and keys were last used; it may be a second late, and lost
+    /// with the process.
+    pub async fn note_uses(&self) {
+        let used = std::mem::take(&mut *self.0.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let keys = std::mem::take(
+            &mut *self
+                .0
+                .keys_used
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        if used.is_empty() && keys.is_empty() {
+            return;
+        }
+        let integrations =
+            used.into_iter()
+                .map(|((tenant, integration), at)| Note::IntegrationUsed {
+                    tenant,
+                    integration,
+                    at: Time(at),
+                });
+        let keys = keys.into_iter().map(|(key, (tenant, at))| Note::KeyUsed {
+            tenant,
+            key,
+            at: Time(at),
+        });
+        let notes: Vec<Note> = integrations.chain(keys).collect();
+        if let Err(fault) = self.store().note(&notes).await {
+            tracing::debug!(?fault, "last uses were not noted");
+        }
+    }
+
+    pub(crate) fn mark_used(&self, tenant: TenantId, id: IntegrationId) {
+        let now = self.clock().now().0;
+        self.0
+            .used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((tenant, id), now);
+    }
+
+    pub(crate) fn mark_key_used(&self, tenant: TenantId, id: KeyId) {
+        let now = self.clock().now().0;
+        self.0
+            .keys_used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, (tenant, now));
+    }
+
+    /// A fresh id for a request. Uniqueness matters, secrecy does not.
+    pub fn new_request_id(&self) -> RequestId {
+        clock::new_uuid(self.clock().now()).map_or(
+            RequestId::from_uuid(uuid::Uuid::nil()),
+            RequestId::from_uuid,
+        )
+    }
+
+    /// Whether everything that is needed is up.
+    pub async fn ready(&self) -> Readiness {
+        let store = self
+            .store()
+            .ready()
+            .await
+            .map_err(|fault| Error::from(fault).to_string());
+        let kms = match (self.keyring().is_open(), self.keyring().trouble()) {
+            (true, _) => Ok(()),
+            (false, trouble) => Err(trouble.unwrap_or_else(|| "closed".to_owned())),
+        };
+        let feed = if self.epochs().trusted(self.clock().now()) {
+            Ok(())
+        } else {
+            Err("the change feed has been silent for more than a second".to_owned())
+        };
+        Readiness {
+            parts: BTreeMap::from([("store", store), ("kms", kms), ("feed", feed)]),
+        }
+    }
+
+    /// The headers in which a provider's own SDK would put a key; the proxy takes a caller's token
+    /// from any one of them.
+    pub fn token_headers(&self) -> &[HeaderName] {
+        &self.0.token_headers
+    }
+
+    /// Numbers since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// How often the KMS was asked since the start.
+    pub fn kms_calls(&self) -> u64 {
+        self.0.keyring.kms_calls()
+    }
+
+    /// Counts one request of this caller, or says how long to wait.
+    pub(crate) fn admit_caller(&self, ctx: &Context) -> Result<(), Error> {
+        let (Some(caller), Some(subject)) = (&ctx.caller, ctx.subject) else {
+            return Ok(());
+        };
+        let limits = &self.settings().limits;
+        let rate = match caller.as_ref() {
+            Caller::User { .. } => limits.user,
+            Caller::Service { .. } => limits.service,
+            Caller::Operator { .. } => limits.operator,
+        };
+        self.admit(subject, rate)
+    }
+
+    pub(crate) fn admit(&self, subject: Subject, rate: limits::Rate) -> Result<(), Error> {
+        self.0
+            .limiter
+            .admit(subject, rate, self.clock().now())
+            .inspect_err(|_| {
+                self.counters().limited.fetch_add(1, Ordering::Relaxed);
+            })
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.0.keyring
+    }
+    pub(crate) fn client(&self) -> &Client {
+        &self.0.client
+    }
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        &self.0.catalogue
+    }
+    pub(crate) fn callers(&self) -> &Verifier {
+        &self.0.callers
+    }
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+    pub(crate) fn openings(&self) -> &Openings {
+        &self.0.settings.openings
+    }
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+    pub(crate) fn epochs(&self) -> &Epochs {
+        &self.0.epochs
+    }
+    pub(crate) fn feed_place(&self) -> &FeedPlace {
+        &self.0.feed
+    }
+    pub(crate) fn identities(&self) -> &Cache<[u8; 32], Arc<Identity>> {
+        &self.0.identities
+    }
+    pub(crate) fn integrations_cache(&self) -> &Cache<(TenantId, IntegrationId), Arc<Loaded>> {
+        &self.0.integrations
+    }
+    pub(crate) fn type_cache(&self) -> &Cache<(TenantId, String), Arc<Loaded>> {
+        &self.0.only_of_type
+    }
+    pub(crate) fn minted(&self) -> &Cache<(TenantId, IntegrationId, u64), Arc<Minted>> {
+        &self.0.minted
+    }
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.0.streams
+    }
+}

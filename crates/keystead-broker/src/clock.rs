@@ -1,0 +1,64 @@
+//! The one place where this crate reads the clock and draws randomness.
+//!
+//! Both come from here as values and go on as arguments, so that every rule below can be tested at
+//! any time of day. Randomness is the operating system's; no generator state lives in the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use keystead_core::time::Time;
+use uuid::Uuid;
+
+use crate::error::Error;
+
+/// Tells the time: the machine's, or a test's.
+#[derive(Clone, Default)]
+pub struct Clock(Option<Arc<AtomicI64>>);
+
+impl Clock {
+    /// A clock that stands still until it is set.
+    pub fn fixed(at: Time) -> (Clock, ClockHand) {
+        let hand = Arc::new(AtomicI64::new(at.0));
+        (Clock(Some(hand.clone())), ClockHand(hand))
+    }
+
+    /// Now.
+    #[allow(clippy::disallowed_methods)] // the one reading of the machine's clock
+    pub fn now(&self) -> Time {
+        match &self.0 {
+            Some(hand) => Time(hand.load(Ordering::Acquire)),
+            None => {
+                let since = std::time::SystemTime::now()
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .unwrap_or_default();
+                Time(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+            }
+        }
+    }
+}
+
+/// Sets a fixed clock.
+pub struct ClockHand(Arc<AtomicI64>);
+
+impl ClockHand {
+    /// Moves the clock to this time.
+    pub fn set(&self, at: Time) {
+        self.0.store(at.0, Ordering::Release);
+    }
+}
+
+/// So many bytes of the operating system's randomness.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::internal("the operating system gave no randomness"))?;
+    Ok(bytes)
+}
+
+/// A new version 7 UUID: sorted by age, 74 random bits.
+pub(crate) fn new_uuid(at: Time) -> Result<Uuid, Error> {
+    let millis = u64::try_from(at.0 / 1000).unwrap_or(0);
+    Ok(uuid::Builder::from_unix_timestamp_millis(millis, &random::<10>()?).into_uuid())
+}

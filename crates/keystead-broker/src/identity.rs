@@ -1,0 +1,385 @@
+//! Who asks: from the one presented token to a proven caller in one tenant.
+//!
+//! What always holds: an answer comes from the cache only while the feed is heard and no key,
+//! member or tenant has changed since it was made; an address list is checked on every request;
+//! every failure is recorded, counts against its address, and looks like every other.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use ipnet::IpNet;
+use keystead_core::action::{Action, Role, TargetKind};
+use keystead_core::caller::{Caller, Filter, Scope};
+use keystead_core::ids::{KeyId, RequestId, TenantId};
+use keystead_core::time::Time;
+use keystead_core::token::{KeyKind, Presented};
+use keystead_store::{KeyRow, TenantRow};
+
+use crate::broker::{Broker, Context};
+use crate::callers::VerifiedToken;
+use crate::epochs::Epoch;
+use crate::error::Error;
+use crate::keys;
+use crate::limits::Subject;
+use crate::permit::On;
+
+/// A proven caller, as it is remembered.
+pub(crate) struct Identity {
+    caller: Arc<Caller>,
+    tenant: Option<TenantId>,
+    subject: Subject,
+    addresses: Vec<IpNet>,
+    until: Time,
+    epoch: Epoch,
+}
+
+/// How long a proven token is believed without being looked at again, in seconds.
+const KEPT_SECONDS: i64 = 60;
+
+/// Why a token proves nobody; for the entry only.
+type Why = std::borrow::Cow<'static, str>;
+
+enum Refusal {
+    /// 401, whatever the reason.
+    Nobody(Why),
+    /// The tenant that was named is not the caller's.
+    Tenant,
+    /// Something needed is away.
+    Fault(Error),
+}
+
+impl<E: Into<Error>> From<E> for Refusal {
+    fn from(fault: E) -> Refusal {
+        Refusal::Fault(fault.into())
+    }
+}
+
+impl Broker {
+    /// Proves the caller by the one presented token, and finds the tenant it acts in: its own, or
+    /// the one that `Keystead-Tenant` names, by id or by the issuer's own name for it.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, all reasons alike; `NotFound` for a tenant that is not the caller's;
+    /// `Limited`; `Unavailable`. Each is on record.
+    pub async fn identify(
+        &self,
+        token: Option<&str>,
+        tenant: Option<&str>,
+        request: RequestId,
+        address: Option<IpAddr>,
+    ) -> Result<Context, Error> {
+        let now = self.clock().now();
+        let anonymous = Context::anonymous(request, address);
+        let Some(token) = token else {
+            return Err(self.nobody(&anonymous, "no token".into()).await);
+        };
+        let key = cache_key(token, tenant);
+        let epoch = self.epochs().of_callers();
+        let known = self.identities().get(&key).filter(|known| {
+            known.epoch == epoch && known.until > now && self.epochs().trusted(now)
+        });
+        let identity = match known {
+            Some(known) => known,
+            None => match self.prove(token, tenant, &anonymous, now, epoch).await {
+                Ok(identity) => {
+                    let identity = Arc::new(identity);
+                    self.identities().insert(key, identity.clone());
+                    identity
+                }
+                Err(Refusal::Nobody(why)) => return Err(self.nobody(&anonymous, why).await),
+                Err(Refusal::Tenant) => {
+                    let on = On::kind(TargetKind::Tenant, TenantId::PLATFORM)
+                        .named(tenant.unwrap_or_default());
+                    self.deny(&anonymous, Action::Info, &on, "other tenant")
+                        .await?;
+                    return Err(Error::NotFound { what: "tenant" });
+                }
+                Err(Refusal::Fault(fault)) => return Err(fault),
+            },
+        };
+        if !identity.addresses.is_empty()
+            && !address
+                .is_some_and(|address| identity.addresses.iter().any(|net| net.contains(&address)))
+        {
+            return Err(self.nobody(&anonymous, "address".into()).await);
+        }
+        let ctx = Context {
+            caller: Some(identity.caller.clone()),
+            tenant: identity.tenant,
+            request,
+            address,
+            subject: Some(identity.subject),
+        };
+        self.admit_caller(&ctx)?;
+        if let Caller::Service { key, tenant, .. } = identity.caller.as_ref() {
+            self.mark_key_used(tenant.unwrap_or(TenantId::PLATFORM), *key);
+        }
+        Ok(ctx)
+    }
+
+    /// Records a failure to prove anybody, and counts it against the address.
+    async fn nobody(&self, ctx: &Context, why: Why) -> Error {
+        let mut bytes = [0; 16];
+        match ctx.address {
+            Some(IpAddr::V4(address)) => bytes[12..].copy_from_slice(&address.octets()),
+            // One customer has a /64 at the least.
+            Some(IpAddr::V6(address)) => bytes[..8].copy_from_slice(&address.octets()[..8]),
+            None => {}
+        }
+        // Checked first, so that a flood leaves no entry each.
+        if let Err(limited) = self.admit(Subject(b'a', bytes), self.settings().limits.anonymous) {
+            return limited;
+        }
+        match self
+            .deny(
+                ctx,
+                Action::Info,
+                &On::kind(TargetKind::Request, TenantId::PLATFORM),
+                why,
+            )
+            .await
+        {
+            Ok(()) => Error::Unauthenticated,
+            Err(fault) => fault,
+        }
+    }
+
+    async fn prove(
+        &self,
+        token: &str,
+        tenant: Option<&str>,
+        ctx: &Context,
+        now: Time,
+        epoch: Epoch,
+    ) -> Result<Identity, Refusal> {
+        match Presented::of(token) {
+            Presented::Key(kind) => self.prove_key(token, kind, tenant, now, epoch).await,
+            Presented::Jwt => {
+                let verified = self
+                    .callers()
+                    .verify(token, now)
+                    .await
+                    .map_err(|fault| Refusal::Nobody(fault.reason.as_str().into()))?;
+                self.prove_user(&verified, tenant, ctx, now, epoch).await
+            }
+            Presented::Unknown => Err(Refusal::Nobody("no token of a known form".into())),
+        }
+    }
+
+    async fn prove_key(
+        &self,
+        token: &str,
+        kind: KeyKind,
+        tenant: Option<&str>,
+        now: Time,
+        epoch: Epoch,
+    ) -> Result<Identity, Refusal> {
+        let hash = self.keyring().lookup_hash(token.as_bytes());
+        let row = self
+            .store()
+            .find_key_by_hash(hash)
+            .await?
+            .ok_or(Refusal::Nobody("unknown key".into()))?;
+        stands(&row, now).map_err(|why| Refusal::Nobody(why.into()))?;
+        if keys::kind(row.kind) != kind {
+            return Err(Refusal::Nobody("unknown key".into()));
+        }
+        let bound = row.bound;
+        let named = match tenant {
+            Some(text) => Some(self.find_named_tenant(text).await?.ok_or(Refusal::Tenant)?),
+            None => None,
+        };
+        let acting = match (bound, named) {
+            (Some(bound), Some(named)) if bound != named => return Err(Refusal::Tenant),
+            (Some(bound), _) => {
+                let alive = self
+                    .store()
+                    .find_tenant(bound)
+                    .await?
+                    .is_some_and(|row| row.is_active());
+                if !alive {
+                    return Err(Refusal::Nobody("deleted tenant".into()));
+                }
+                Some(bound)
+            }
+            (None, named) => named,
+        };
+        let until = row
+            .expires_at
+            .unwrap_or(Time(i64::MAX))
+            .min(now.plus_seconds(KEPT_SECONDS));
+        let caller = match kind {
+            KeyKind::Service => Caller::Service {
+                key: row.id,
+                tenant: bound,
+                scopes: keys::scopes(&row)?,
+            },
+            KeyKind::Operator => Caller::Operator { key: row.id },
+        };
+        let subject = Subject(b'k', *row.id.bytes());
+        Ok(Identity {
+            caller: Arc::new(caller),
+            tenant: acting,
+            subject,
+            addresses: keys::addresses(&row)?,
+            until,
+            epoch,
+        })
+    }
+
+    async fn prove_user(
+        &self,
+        verified: &VerifiedToken,
+        tenant: Option<&str>,
+        ctx: &Context,
+        now: Time,
+        epoch: Epoch,
+    ) -> Result<Identity, Refusal> {
+        let until = verified.expires_at.min(now.plus_seconds(KEPT_SECONDS));
+        let name = format!("{}|{}", verified.issuer, verified.subject);
+        let subject = Subject(b'u', hash16(name.as_bytes()));
+        if verified.service_role {
+            // The product's own backend, by its project's key: every action of a service, no tenant of its own.
+            let acting = match tenant {
+                Some(text) => Some(self.find_named_tenant(text).await?.ok_or(Refusal::Tenant)?),
+                None => None,
+            };
+            let all = Scope {
+                actions: Action::ALL.iter().copied().collect(),
+                providers: Filter::Any,
+                integrations: Filter::Any,
+            };
+            let key = KeyId::from_uuid(uuid::Builder::from_custom_bytes(subject.1).into_uuid());
+            let caller = Caller::Service {
+                key,
+                tenant: None,
+                scopes: vec![all],
+            };
+            return Ok(Identity {
+                caller: Arc::new(caller),
+                tenant: acting,
+                subject,
+                addresses: Vec::new(),
+                until,
+                epoch,
+            });
+        }
+        let (external, personal) = match &verified.tenant_claim {
+            Some(claim) => (claim.clone(), false),
+            None => (format!("user:{}", verified.subject), true),
+        };
+        let own = match self
+            .store()
+            .find_tenant_by_external(&verified.issuer, &external)
+            .await?
+        {
+            Some(row) => row,
+            None => self
+                .make_tenant_at_first_sight(verified, &external, ctx)
+                .await
+                .map_err(Refusal::Fault)?,
+        };
+        if !own.is_active() {
+            return Err(Refusal::Nobody("deleted tenant".into()));
+        }
+        let named = match tenant {
+            Some(text) if text == own.id.to_string() || text == external => own.id,
+            Some(text) => self.find_named_tenant(text).await?.ok_or(Refusal::Tenant)?,
+            None => own.id,
+        };
+        let member = self
+            .store()
+            .find_member(named, &verified.issuer, &verified.subject)
+            .await?;
+        let role = if named == own.id {
+            let stated = if personal {
+                Some(Role::Owner)
+            } else {
+                verified.role
+            };
+            stated
+                .or(member.map(|member| member.role))
+                .unwrap_or(Role::Viewer)
+        } else {
+            // Another tenant than the token's: only as a member that its owner put there.
+            member.ok_or(Refusal::Tenant)?.role
+        };
+        let caller = Caller::User {
+            issuer: verified.issuer.to_string(),
+            subject: verified.subject.clone(),
+            tenant: named,
+            role,
+        };
+        Ok(Identity {
+            caller: Arc::new(caller),
+            tenant: Some(named),
+            subject,
+            addresses: Vec::new(),
+            until,
+            epoch,
+        })
+    }
+
+    /// A tenant by its id, or by the one name that an issuer has for it.
+    pub(crate) async fn find_named_tenant(&self, text: &str) -> Result<Option<TenantId>, Error> {
+        if let Ok(id) = text.parse::<TenantId>() {
+            return Ok(self
+                .store()
+                .find_tenant(id)
+                .await?
+                .filter(TenantRow::is_active)
+                .map(|row| row.id));
+        }
+        let mut found: Option<TenantRow> = None;
+        for issuer in self.callers().issuer_names().chain(std::iter::once("")) {
+            let Some(row) = self.store().find_tenant_by_external(issuer, text).await? else {
+                continue;
+            };
+            if found.replace(row).is_some() {
+                // Two issuers use the name: only the id says which is meant.
+                return Ok(None);
+            }
+        }
+        Ok(found.filter(TenantRow::is_active).map(|row| row.id))
+    }
+
+    /// Whether a key may still be used.
+    pub(crate) async fn key_stands(&self, key: KeyId) -> Result<bool, Error> {
+        let now = self.clock().now();
+        Ok(self
+            .store()
+            .find_key(key)
+            .await?
+            .is_none_or(|row| stands(&row, now).is_ok()))
+    }
+}
+
+fn stands(row: &KeyRow, now: Time) -> Result<(), &'static str> {
+    if row.revoked_at.is_some() {
+        return Err("revoked key");
+    }
+    if row.expires_at.is_some_and(|at| at <= now) {
+        return Err("expired key");
+    }
+    Ok(())
+}
+
+fn cache_key(token: &str, tenant: Option<&str>) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(token.as_bytes());
+    context.update(&[0]);
+    if let Some(tenant) = tenant {
+        context.update(tenant.as_bytes());
+        context.update(&[1]);
+    }
+    let mut key = [0; 32];
+    key.copy_from_slice(context.finish().as_ref());
+    key
+}
+
+fn hash16(bytes: &[u8]) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&digest::digest(&digest::SHA256, bytes).as_ref()[..16]);
+    short
+}

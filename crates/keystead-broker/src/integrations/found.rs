@@ -1,0 +1,202 @@
+//! Finding an integration that is to be used, from the cache while that is to be believed.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use keystead_core::action::{Action, TargetKind};
+use keystead_core::ids::{IntegrationId, TenantId};
+use keystead_core::provider::{Config, Provider};
+use keystead_store::{CredentialRow, IntegrationFilter as RowFilter, IntegrationRow};
+use serde_json::Value;
+
+use crate::broker::{Broker, Context};
+use crate::epochs::Epoch;
+use crate::error::Error;
+use crate::net;
+use crate::permit::On;
+
+/// An integration as it is used: read once, and believed while its epoch stands.
+pub(crate) struct Loaded {
+    pub(crate) row: IntegrationRow,
+    pub(crate) credential: CredentialRow,
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) config: Config,
+    /// The provider's own origin, ready to be dialled; made at the first call.
+    pub(crate) home: OnceLock<net::Destination>,
+    pub(crate) epoch: Epoch,
+}
+
+impl Loaded {
+    pub(crate) fn on(&self) -> On {
+        On::integration(self.row.tenant, self.row.id, &self.provider.id)
+    }
+}
+
+impl Broker {
+    pub(crate) fn provider_of(&self, row: &IntegrationRow) -> Result<Arc<Provider>, Error> {
+        self.catalogue().get(&row.provider).cloned().ok_or_else(|| {
+            Error::conflict("unknown_provider", "this integration's provider is not in the catalogue any more: ask whoever runs Keystead to add its file again")
+        })
+    }
+
+    /// The row of an integration of the tenant acted in, from the store; a miss is on record.
+    pub(super) async fn find(
+        &self,
+        ctx: &Context,
+        action: Action,
+        id: IntegrationId,
+    ) -> Result<IntegrationRow, Error> {
+        let tenant = ctx.tenant()?;
+        match self.store().find_integration(tenant, id).await? {
+            Some(row) => Ok(row),
+            None => Err(self.missing(ctx, action, tenant, id).await),
+        }
+    }
+
+    async fn missing(
+        &self,
+        ctx: &Context,
+        action: Action,
+        tenant: TenantId,
+        id: IntegrationId,
+    ) -> Error {
+        let on = On::kind(TargetKind::Integration, tenant).named(id);
+        match self.deny(ctx, action, &on, "not found").await {
+            Ok(()) => Error::NotFound {
+                what: "integration",
+            },
+            Err(fault) => fault,
+        }
+    }
+
+    /// An integration of the tenant acted in, ready to be used; a miss is on record.
+    pub(crate) async fn load(
+        &self,
+        ctx: &Context,
+        action: Action,
+        id: IntegrationId,
+    ) -> Result<Arc<Loaded>, Error> {
+        let tenant = ctx.tenant()?;
+        match self.find_loaded(tenant, id).await? {
+            Some(loaded) => Ok(loaded),
+            None => Err(self.missing(ctx, action, tenant, id).await),
+        }
+    }
+
+    /// From the cache while it is to be believed, else from the store.
+    pub(crate) async fn find_loaded(
+        &self,
+        tenant: TenantId,
+        id: IntegrationId,
+    ) -> Result<Option<Arc<Loaded>>, Error> {
+        let trusted = self.epochs().trusted(self.clock().now());
+        let epoch = self.epochs().of_tenant(tenant);
+        if let Some(known) = self
+            .integrations_cache()
+            .get(&(tenant, id))
+            .filter(|known| trusted && known.epoch == epoch)
+        {
+            self.counters().cache_hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(Some(known));
+        }
+        self.counters().cache_misses.fetch_add(1, Ordering::Relaxed);
+        let Some(row) = self.store().find_integration(tenant, id).await? else {
+            return Ok(None);
+        };
+        let loaded = self.complete(row, epoch).await?;
+        if let Some(loaded) = &loaded {
+            self.integrations_cache()
+                .insert((tenant, id), loaded.clone());
+        }
+        Ok(loaded)
+    }
+
+    async fn complete(
+        &self,
+        row: IntegrationRow,
+        epoch: Epoch,
+    ) -> Result<Option<Arc<Loaded>>, Error> {
+        let Some(credential) = self
+            .store()
+            .find_credential(row.tenant, row.id, row.credential_version)
+            .await?
+        else {
+            // Replaced or removed between the two reads.
+            return Ok(None);
+        };
+        let provider = self.provider_of(&row)?;
+        let settings: Value = serde_json::from_str(&row.config).map_err(|_| Error::Corrupt {
+            record: row.id.to_string(),
+        })?;
+        // Settings are checked again at each load: one that an operator no longer approves stops working.
+        let (config, _) = Config::parse(&provider, &settings)
+            .map_err(|faults| Error::Invalid(faults.into_iter().map(Into::into).collect()))?;
+        Ok(Some(Arc::new(Loaded {
+            row,
+            credential,
+            provider,
+            config,
+            home: OnceLock::new(),
+            epoch,
+        })))
+    }
+
+    /// The tenant's only integration of a provider that is switched on.
+    pub(crate) async fn find_only(&self, ctx: &Context, type_: &str) -> Result<Arc<Loaded>, Error> {
+        let tenant = ctx.tenant()?;
+        let trusted = self.epochs().trusted(self.clock().now());
+        let epoch = self.epochs().of_tenant(tenant);
+        let key = (tenant, type_.to_owned());
+        if let Some(known) = self
+            .type_cache()
+            .get(&key)
+            .filter(|known| trusted && known.epoch == epoch)
+        {
+            self.counters().cache_hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(known);
+        }
+        self.counters().cache_misses.fetch_add(1, Ordering::Relaxed);
+        let provider = self
+            .catalogue()
+            .get(type_)
+            .map_or_else(|| type_.to_owned(), |provider| provider.id.clone());
+        let filter = RowFilter {
+            provider: Some(provider),
+            status: None,
+            disabled: Some(false),
+            after: None,
+            limit: 50,
+        };
+        let mut rows = self.store().list_integrations(tenant, &filter).await?;
+        // One that works is meant before one that does not, where there is just one such.
+        let works = |row: &IntegrationRow| row.status == keystead_store::Status::Connected;
+        if rows.len() > 1 && rows.iter().filter(|row| works(row)).count() == 1 {
+            rows.retain(works);
+        }
+        let on = On::kind(TargetKind::Integration, tenant).named(format!("@{type_}"));
+        if rows.len() > 1 {
+            self.deny(ctx, Action::Use, &on, "several").await?;
+            return Err(Error::Conflict {
+                code: "several_integrations",
+                message: "several integrations of this type are connected: name one by its id, /proxy/{id}/…".into(),
+                among: rows.iter().map(|row| row.id.to_string()).collect(),
+            });
+        }
+        let found = match rows.pop() {
+            Some(row) => self.complete(row, epoch).await?,
+            None => None,
+        };
+        match found {
+            Some(loaded) => {
+                self.type_cache().insert(key, loaded.clone());
+                Ok(loaded)
+            }
+            None => {
+                self.deny(ctx, Action::Use, &on, "not found").await?;
+                Err(Error::NotFound {
+                    what: "integration",
+                })
+            }
+        }
+    }
+}

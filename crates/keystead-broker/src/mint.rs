@@ -1,0 +1,156 @@
+//! Tokens that are made from a credential (a service account's, a service principal's).
+//!
+//! What always holds: a made token is kept sealed under the tenant's key, like every secret; it is
+//! used for the scope it was made for and dropped a minute before it ends; requests that need one
+//! at once make one.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, header};
+use keystead_core::provider::{
+    Fields, MintedToken, ResultClass, TokenRequest, mint_request, read_token_response,
+};
+use keystead_core::seal::{Kind, Place};
+use keystead_core::time::Time;
+
+use crate::broker::Broker;
+use crate::error::Error;
+use crate::integrations::Loaded;
+use crate::keyring::TenantKeys;
+use crate::net::FetchLimits;
+
+/// A made token, sealed.
+pub(crate) struct Minted {
+    sealed: Vec<u8>,
+    until: Time,
+    scope: String,
+}
+
+/// What making a token came to.
+pub(crate) enum Made {
+    /// A token.
+    Token(MintedToken),
+    /// The provider refuses the credential, or cannot say.
+    Refused { class: ResultClass, message: String },
+}
+
+const SPARE_SECONDS: i64 = 60;
+
+fn place(loaded: &Loaded) -> Place {
+    Place {
+        tenant: *loaded.row.tenant.bytes(),
+        kind: Kind::MintedToken,
+        record: *loaded.row.id.bytes(),
+        field: 0,
+        version: loaded.row.credential_version,
+    }
+}
+
+impl Broker {
+    /// A token for the host: the kept one, or a new one.
+    pub(crate) async fn token(
+        &self,
+        loaded: &Loaded,
+        keys: &TenantKeys,
+        fields: &Fields,
+        host: &str,
+    ) -> Result<Made, Error> {
+        let unusable = |reason: &'static str| Error::Credential {
+            reason: reason.into(),
+        };
+        let scope = loaded
+            .provider
+            .token_scope(&loaded.config, host)
+            .ok_or_else(|| unusable("no scope is known for that host"))?;
+        let key = (
+            loaded.row.tenant,
+            loaded.row.id,
+            loaded.row.credential_version,
+        );
+        let now = self.clock().now();
+        let fresh = |kept: &Minted| kept.until > now && kept.scope == scope;
+        if let Some(kept) = self.minted().get(&key).filter(|kept| fresh(kept)) {
+            let opened = keys.open(&place(loaded), &kept.sealed);
+            if let Some(token) =
+                opened.and_then(|opened| MintedToken::from_message(opened.expose()))
+            {
+                return Ok(Made::Token(token));
+            }
+        }
+        let made = self.make_token(loaded, fields, host, now).await?;
+        if let Made::Token(token) = &made {
+            let message = zeroize::Zeroizing::new(token.to_message());
+            let (_, sealed) = keys.seal(&place(loaded), &message)?;
+            let until = token.expires_at.plus_seconds(-SPARE_SECONDS);
+            self.minted().insert(
+                key,
+                std::sync::Arc::new(Minted {
+                    sealed,
+                    until,
+                    scope,
+                }),
+            );
+        }
+        Ok(made)
+    }
+
+    /// Asks the provider's token endpoint.
+    pub(crate) async fn make_token(
+        &self,
+        loaded: &Loaded,
+        fields: &Fields,
+        host: &str,
+        now: Time,
+    ) -> Result<Made, Error> {
+        let ask =
+            mint_request(&loaded.provider, fields, &loaded.config, host, now).map_err(|fault| {
+                Error::Credential {
+                    reason: fault.to_string().into(),
+                }
+            })?;
+        let test = fields
+            .mode(&loaded.provider)
+            .and_then(|mode| loaded.provider.test_of(mode))
+            .ok_or_else(|| Error::internal("a provider that makes tokens has no test"))?;
+        let answer = self
+            .client()
+            .fetch(token_request(ask)?, FetchLimits::default())
+            .await?;
+        // The answer holds a token: it is wiped with the buffer it came in as far as that is ours.
+        let status = answer.status().as_u16();
+        Ok(
+            match read_token_response(test, status, answer.body(), self.clock().now()) {
+                Ok(token) => Made::Token(token),
+                Err((class, message)) => Made::Refused {
+                    class,
+                    message: message.to_owned(),
+                },
+            },
+        )
+    }
+}
+
+fn token_request(ask: TokenRequest) -> Result<Request<Bytes>, Error> {
+    let TokenRequest {
+        destination,
+        path,
+        headers,
+        body,
+    } = ask;
+    let uri = format!(
+        "{}://{}{path}",
+        destination.dial.scheme(),
+        destination.dial.authority()
+    );
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(uri)
+        .body(Bytes::copy_from_slice(&body))
+        .map_err(|_| Error::Credential {
+            reason: "the token endpoint cannot be named with this credential".into(),
+        })?;
+    *request.headers_mut() = headers;
+    let host = HeaderValue::from_str(&destination.host_header)
+        .map_err(|_| Error::internal("a host that is no header value"))?;
+    request.headers_mut().insert(header::HOST, host);
+    Ok(request)
+}

@@ -1,0 +1,314 @@
+//! Decisions and their records: nothing happens that was not first allowed and written down.
+//!
+//! ```text
+//! decide(caller, action, target) ─ denied → entry, error
+//!        └ Decided ─ record()     → entry durable, nothing changed
+//!                  ─ carry_out()  → entry and row changes in one transaction
+//!                  ─ permit::<A>() → entry durable, and the right to open one credential version
+//! ```
+//!
+//! What always holds: a `Permit` has one constructor, and it is behind the durable entry; `open`
+//! demands one. So "opened without an entry" does not compile.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use keystead_core::action::{Action, Outcome, TargetKind};
+use keystead_core::entry::Entry;
+use keystead_core::ids::{IntegrationId, TenantId};
+use keystead_core::policy::{self, Denial, Target};
+use keystead_core::provider::Fields;
+use keystead_core::seal::{Kind, Place};
+use keystead_store::{CredentialRow, Effect, Write};
+
+use crate::broker::{Broker, Context};
+use crate::error::Error;
+use crate::integrations::read_message;
+use crate::keyring::TenantKeys;
+
+/// An action that opens a credential.
+pub(crate) trait Opening {
+    const ACTION: Action;
+}
+
+/// Calling the provider.
+pub(crate) enum Use {}
+/// Handing the credential out.
+pub(crate) enum Reveal {}
+/// Trying it at the provider.
+pub(crate) enum Test {}
+
+impl Opening for Use {
+    const ACTION: Action = Action::Use;
+}
+impl Opening for Reveal {
+    const ACTION: Action = Action::Reveal;
+}
+impl Opening for Test {
+    const ACTION: Action = Action::Test;
+}
+
+/// Proof that an action on one credential version was allowed and is on record.
+#[must_use]
+pub(crate) struct Permit<A> {
+    tenant: TenantId,
+    integration: IntegrationId,
+    version: u64,
+    action: PhantomData<A>,
+}
+
+impl<A: Opening> Permit<A> {
+    /// Opens the credential version that the permit is for, and no other.
+    /// Also says whether it was given as one text.
+    pub(crate) fn open(
+        &self,
+        keys: &TenantKeys,
+        row: &CredentialRow,
+    ) -> Result<(Fields, bool), Error> {
+        let corrupt = || Error::Corrupt {
+            record: self.integration.to_string(),
+        };
+        if (row.tenant, row.integration, row.version)
+            != (self.tenant, self.integration, self.version)
+        {
+            return Err(corrupt());
+        }
+        let place = credential_place(self.tenant, self.integration, self.version);
+        let plaintext = keys.open(&place, &row.sealed).ok_or_else(corrupt)?;
+        read_message(plaintext.expose()).ok_or_else(corrupt)
+    }
+}
+
+/// Where a credential's message stands in the seal.
+pub(crate) fn credential_place(
+    tenant: TenantId,
+    integration: IntegrationId,
+    version: u64,
+) -> Place {
+    Place {
+        tenant: *tenant.bytes(),
+        kind: Kind::Credential,
+        record: *integration.bytes(),
+        field: 0,
+        version,
+    }
+}
+
+/// What an action is on, with the name that entries give it.
+#[derive(Clone, Debug)]
+pub(crate) struct On {
+    pub(crate) kind: TargetKind,
+    pub(crate) tenant: TenantId,
+    pub(crate) provider: Option<String>,
+    pub(crate) integration: Option<IntegrationId>,
+    pub(crate) name: Option<String>,
+}
+
+impl On {
+    /// A kind of thing of a tenant, none in particular.
+    pub(crate) fn kind(kind: TargetKind, tenant: TenantId) -> On {
+        On {
+            kind,
+            tenant,
+            provider: None,
+            integration: None,
+            name: None,
+        }
+    }
+
+    /// The same, by name.
+    pub(crate) fn named(mut self, name: impl ToString) -> On {
+        self.name = Some(name.to_string());
+        self
+    }
+
+    /// One integration.
+    pub(crate) fn integration(tenant: TenantId, id: IntegrationId, provider: &str) -> On {
+        On {
+            kind: TargetKind::Integration,
+            tenant,
+            provider: Some(provider.to_owned()),
+            integration: Some(id),
+            name: Some(id.to_string()),
+        }
+    }
+}
+
+/// A decision to allow, not yet on record.
+#[must_use]
+pub(crate) struct Decided {
+    broker: Broker,
+    entry: Entry,
+    integration: Option<IntegrationId>,
+}
+
+impl Broker {
+    /// An entry about this request.
+    pub(crate) fn entry(&self, ctx: &Context, action: Action, on: &On, outcome: Outcome) -> Entry {
+        Entry {
+            at: self.clock().now(),
+            tenant: on.tenant,
+            caller: "system",
+            by: None,
+            action,
+            on: on.kind,
+            target: on.name.clone(),
+            outcome,
+            reason: None,
+            version: None,
+            request: ctx.request,
+            address: ctx.address,
+        }
+        .by(ctx.caller.as_deref())
+    }
+
+    /// Decides. A denial is recorded before it is answered.
+    pub(crate) async fn decide(
+        &self,
+        ctx: &Context,
+        action: Action,
+        on: &On,
+    ) -> Result<Decided, Error> {
+        let target = Target {
+            kind: on.kind,
+            tenant: on.tenant,
+            provider: on.provider.as_deref(),
+            integration: on.integration.as_ref(),
+        };
+        match policy::decide(ctx.caller.as_deref(), action, &target, self.openings()) {
+            Ok(()) => Ok(Decided {
+                broker: self.clone(),
+                entry: self.entry(ctx, action, on, Outcome::Allowed),
+                integration: on.integration,
+            }),
+            Err(denial) => {
+                self.deny(ctx, action, on, denial.as_str()).await?;
+                Err(match denial {
+                    Denial::Unauthenticated => Error::Unauthenticated,
+                    Denial::OtherTenant => Error::NotFound {
+                        what: on.kind.as_str(),
+                    },
+                    Denial::Role => Error::Denied {
+                        action,
+                        message: "the role in this tenant does not include it: ask an owner or admin of the tenant",
+                    },
+                    Denial::Scope => Error::Denied {
+                        action,
+                        message: "the scopes of this service key do not cover it: create a key whose scopes do",
+                    },
+                    Denial::Kind => Error::Denied {
+                        action,
+                        message: "this kind of caller never may: see who may do what in the documentation of callers",
+                    },
+                })
+            }
+        }
+    }
+
+    /// A decision of Keystead itself, for work that a recorded decision of a caller asked for.
+    pub(crate) fn decide_for_system(&self, ctx: &Context, action: Action, on: &On) -> Decided {
+        let mut entry = self.entry(ctx, action, on, Outcome::Allowed);
+        entry.caller = "system";
+        Decided {
+            broker: self.clone(),
+            entry,
+            integration: on.integration,
+        }
+    }
+
+    /// Records a denial, in the caller's own tenant where the thing is another's.
+    pub(crate) async fn deny(
+        &self,
+        ctx: &Context,
+        action: Action,
+        on: &On,
+        why: impl Into<Cow<'static, str>>,
+    ) -> Result<(), Error> {
+        let mut entry = self.entry(ctx, action, on, Outcome::Denied);
+        entry.reason = Some(why.into());
+        entry.tenant = ctx.tenant.unwrap_or(TenantId::PLATFORM);
+        self.append(entry, Vec::new()).await
+    }
+
+    /// Records that something allowed could not be carried out.
+    pub(crate) async fn record_failure(
+        &self,
+        ctx: &Context,
+        action: Action,
+        on: &On,
+        why: &'static str,
+    ) {
+        let mut entry = self.entry(ctx, action, on, Outcome::Failed);
+        entry.reason = Some(why.into());
+        if let Err(fault) = self.append(entry, Vec::new()).await {
+            tracing::error!(?fault, request = %ctx.request, "a failure could not be recorded");
+        }
+    }
+
+    pub(crate) async fn append(&self, entry: Entry, effects: Vec<Effect>) -> Result<(), Error> {
+        self.counters()
+            .entries
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.store().append(Write { entry, effects }).await?;
+        Ok(())
+    }
+}
+
+impl Decided {
+    /// Adds why, for the entry.
+    pub(crate) fn because(mut self, why: impl Into<Cow<'static, str>>) -> Self {
+        self.entry.reason = Some(why.into());
+        self
+    }
+
+    /// Adds the credential version that is made.
+    pub(crate) fn version(mut self, version: u64) -> Self {
+        self.entry.version = Some(version);
+        self
+    }
+
+    /// Makes the decision durable; nothing is changed.
+    pub(crate) async fn record(self) -> Result<(), Error> {
+        self.broker.append(self.entry, Vec::new()).await
+    }
+
+    /// Makes the decision and what it changes durable, in one transaction. Where a change does not
+    /// apply (somebody was first), nothing is changed and the entry says `failed`.
+    pub(crate) async fn carry_out(self, effects: Vec<Effect>) -> Result<(), Error> {
+        let (broker, tenant) = (self.broker, self.entry.tenant);
+        let done = broker.append(self.entry, effects).await;
+        broker.epochs().move_tenant(tenant);
+        done
+    }
+
+    /// Records that a fault in the request ended it, and gives the fault back.
+    pub(crate) async fn fail(mut self, fault: Error) -> Error {
+        self.entry.outcome = Outcome::Failed;
+        self.entry.reason = Some(fault.word().into());
+        match self.broker.append(self.entry, Vec::new()).await {
+            Ok(()) => fault,
+            Err(unrecorded) => unrecorded,
+        }
+    }
+
+    /// Makes the decision durable and with that the right to open this credential version.
+    pub(crate) async fn permit<A: Opening>(mut self, version: u64) -> Result<Permit<A>, Error> {
+        let integration = self
+            .integration
+            .ok_or_else(|| Error::internal("a permit on no integration"))?;
+        if self.entry.action != A::ACTION || self.entry.outcome != Outcome::Allowed {
+            return Err(Error::internal(
+                "a permit for another action than was decided",
+            ));
+        }
+        let tenant = self.entry.tenant;
+        self.entry.version = Some(version);
+        self.broker.append(self.entry, Vec::new()).await?;
+        Ok(Permit {
+            tenant,
+            integration,
+            version,
+            action: PhantomData,
+        })
+    }
+}

@@ -1,0 +1,316 @@
+//! Using a credential unseen: the caller's request goes to the provider with it, and the answer
+//! comes back without it.
+//!
+//! What always holds: the way is checked (path, host, body) before anything is opened; the entry is
+//! durable before the credential is on the request; the host that policy saw is the one dialled.
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::Body;
+use keystead_core::action::{Action, TargetKind};
+use keystead_core::ids::IntegrationId;
+use keystead_core::path;
+use keystead_core::placement::{self, Head, Material};
+use keystead_core::provider::Fields;
+use zeroize::Zeroizing;
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::broker::{Broker, Context};
+use crate::error::Error;
+use crate::integrations::Loaded;
+use crate::limits::Subject;
+use crate::mint::Made;
+use crate::net::{self, Hop, HopLimits, NetError, ProxyBody, Secret, Waited};
+use crate::permit::{On, Use};
+use crate::streams::Grounds;
+use crate::verify::disabled;
+
+/// Which integration a call goes through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// This one.
+    Id(IntegrationId),
+    /// The tenant's only one of that provider.
+    Type(String),
+}
+
+/// Values shorter than this are not looked for in answers: they would be found by chance.
+const SECRET_LEAST: usize = 8;
+
+impl Broker {
+    /// Sends a request to the provider through an integration. `host` is one of the provider's
+    /// others, `path_and_query` is raw and starts with a slash; `prefix` is what the caller's path
+    /// has in front of it.
+    ///
+    /// # Errors
+    /// `NotFound`, `Denied`, `Conflict` (several, or disabled), `Malformed` (an ambiguous path, a
+    /// host that is not the integration's), `TooLarge`, `Limited`, `Upstream`, `UpstreamTimeout`.
+    pub async fn forward<B>(
+        &self,
+        ctx: &Context,
+        to: &Selector,
+        host: Option<&str>,
+        path_and_query: &str,
+        prefix: Option<&str>,
+        request: Request<B>,
+    ) -> Result<Response<ProxyBody>, Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let caller = ctx.caller.clone().ok_or(Error::Unauthenticated)?;
+        let of_callers = self.epochs().of_callers();
+        let loaded = match to {
+            Selector::Id(id) => self.load(ctx, Action::Use, *id).await?,
+            Selector::Type(type_) => {
+                // Whether the type may be used at all comes before whether there is one.
+                let mut on =
+                    On::kind(TargetKind::Integration, ctx.tenant()?).named(format!("@{type_}"));
+                on.provider = Some(
+                    self.catalogue()
+                        .get(type_)
+                        .map_or_else(|| type_.clone(), |known| known.id.clone()),
+                );
+                self.find_only(ctx, type_).await?
+            }
+        };
+        let on = loaded.on();
+        let decided = self.decide(ctx, Action::Use, &on).await?;
+        let way = match self.way(&loaded, host, path_and_query) {
+            Ok(way) => way,
+            Err(fault) => return Err(decided.fail(fault).await),
+        };
+        let provider = &loaded.provider;
+        let sign_body = provider.needs_body_hash(&way.logical_host);
+        let (request, body_sha256) =
+            match hold_body(request, sign_body, self.settings().proxy.max_signed_body).await {
+                Ok(held) => held,
+                Err(fault) => return Err(decided.fail(fault).await),
+            };
+        let version = loaded.row.credential_version;
+        let keys = self.keyring().tenant(loaded.row.tenant).await?;
+        let permit = decided.permit::<Use>(version).await?;
+        let (fields, _) = permit.open(&keys, &loaded.credential)?;
+        self.mark_used(loaded.row.tenant, loaded.row.id);
+        let token = match provider.token_scope(&loaded.config, &way.logical_host) {
+            Some(_) => match self.token(&loaded, &keys, &fields, &way.logical_host).await {
+                Ok(Made::Token(token)) => Some(token),
+                Ok(Made::Refused { message, .. }) => {
+                    self.record_failure(ctx, Action::Use, &on, "no token for the credential")
+                        .await;
+                    return Err(Error::Credential {
+                        reason: message.into(),
+                    });
+                }
+                Err(fault) => {
+                    self.record_failure(ctx, Action::Use, &on, fault.word())
+                        .await;
+                    return Err(fault);
+                }
+            },
+            None => None,
+        };
+        let cut = self.streams().enter(Grounds {
+            caller,
+            tenant: loaded.row.tenant,
+            integration: loaded.row.id,
+            version,
+            of_tenant: loaded.epoch,
+            of_callers,
+        });
+        let settings = &self.settings().proxy;
+        let broker = self.clone();
+        let hop = Hop {
+            to: &way.destination,
+            path: way.path,
+            query: way.query,
+            strip_headers: self.token_headers(),
+            strip_query: &provider.strip_query,
+            limits: HopLimits {
+                head: settings.head_timeout,
+                idle: settings.idle_timeout,
+                request_body: settings.max_request_body,
+            },
+            redact_bodies: settings.redact_bodies,
+            location_prefix: prefix,
+            cut: Some(cut),
+            on_redacted: Some(Arc::new(move || {
+                broker.counters().redacted.fetch_add(1, Ordering::Relaxed);
+            })),
+        };
+        let now = self.clock().now();
+        let answer = net::forward(
+            self.client(),
+            hop,
+            request,
+            |head: &mut net::Head<'_>| -> Result<Vec<Secret>, Error> {
+                let mut placed = Head {
+                    method: head.method.clone(),
+                    logical_host: way.logical_host.clone(),
+                    host_header: head.authority.to_owned(),
+                    path: head.path.to_owned(),
+                    query: head.query.take(),
+                    headers: mem::take(&mut head.headers),
+                };
+                let material = token
+                    .as_ref()
+                    .map_or(Material::Fields(&fields), Material::Token);
+                placement::place(
+                    provider,
+                    material,
+                    &loaded.config,
+                    &mut placed,
+                    now,
+                    body_sha256,
+                )
+                .map_err(|fault| Error::Credential {
+                    reason: fault.to_string().into(),
+                })?;
+                head.query = placed.query;
+                head.headers = placed.headers;
+                let mut secrets = secrets(&loaded, &fields);
+                if let Some(token) = &token {
+                    secrets.push(Zeroizing::new(token.expose().as_bytes().to_vec()));
+                }
+                Ok(secrets)
+            },
+        )
+        .await;
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(fault) => {
+                self.record_failure(ctx, Action::Use, &on, fault.word())
+                    .await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Where the call goes, before anything is opened for it.
+    fn way<'a>(
+        &self,
+        loaded: &Loaded,
+        host: Option<&str>,
+        path_and_query: &'a str,
+    ) -> Result<Way<'a>, Error> {
+        if loaded.row.disabled {
+            return Err(disabled());
+        }
+        if let Some(rate) = self.settings().limits.integration.get(&loaded.provider.id) {
+            self.admit(Subject(b'i', *loaded.row.id.bytes()), *rate)?;
+        }
+        let (path, query) = match path_and_query.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path_and_query, None),
+        };
+        path::check(path).map_err(NetError::Path)?;
+        let to = loaded
+            .provider
+            .destination(&loaded.config, host, path)
+            .map_err(|fault| Error::Malformed(fault.to_string().into()))?;
+        let destination = match (loaded.home.get(), host) {
+            (Some(home), None) => home.clone(),
+            (_, other) => {
+                let made = net::Destination::new(&to.dial)?;
+                if other.is_none() {
+                    let _ = loaded.home.set(made.clone());
+                }
+                made
+            }
+        };
+        Ok(Way {
+            destination,
+            logical_host: to.logical_host,
+            path,
+            query,
+        })
+    }
+}
+
+/// Where a call goes.
+struct Way<'a> {
+    destination: net::Destination,
+    logical_host: String,
+    path: &'a str,
+    query: Option<&'a str>,
+}
+
+/// The secret parts of a credential, to be kept out of what comes back.
+fn secrets(loaded: &Loaded, fields: &Fields) -> Vec<Secret> {
+    let Some(mode) = fields.mode(&loaded.provider) else {
+        return Vec::new();
+    };
+    mode.fields
+        .iter()
+        .filter(|field| field.secret)
+        .filter_map(|field| fields.get(&field.name))
+        .filter(|value| value.len() >= SECRET_LEAST)
+        .map(|value| Zeroizing::new(value.as_bytes().to_vec()))
+        .collect()
+}
+
+type Held<B> = Request<Either<B, Full<Bytes>>>;
+
+/// Reads the body into memory where the signature covers it, else leaves it a stream.
+async fn hold_body<B>(
+    request: Request<B>,
+    sign: bool,
+    most: u64,
+) -> Result<(Held<B>, Option<[u8; 32]>), Error>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if !sign {
+        return Ok((request.map(Either::Left), None));
+    }
+    let (parts, body) = request.into_parts();
+    let most_here = usize::try_from(most).unwrap_or(usize::MAX);
+    let whole = Limited::new(body, most_here)
+        .collect()
+        .await
+        .map_err(|fault| {
+            if fault.is::<http_body_util::LengthLimitError>() {
+                Error::TooLarge { most }
+            } else {
+                NetError::Caller.into()
+            }
+        })?;
+    let bytes = whole.to_bytes();
+    let hash = sha256(&bytes);
+    Ok((
+        Request::from_parts(parts, Either::Right(Full::new(bytes))),
+        Some(hash),
+    ))
+}
+
+/// SHA-256.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
+}
+
+impl From<NetError> for Error {
+    fn from(fault: NetError) -> Error {
+        match fault {
+            NetError::Timeout(Waited::Head | Waited::Whole) => Error::UpstreamTimeout,
+            NetError::RequestTooLarge => Error::TooLarge {
+                most: crate::broker::ProxySettings::default().max_request_body,
+            },
+            NetError::Caller
+            | NetError::Malformed
+            | NetError::Path(_)
+            | NetError::Method(_)
+            | NetError::Timeout(Waited::Caller) => Error::Malformed(fault.to_string().into()),
+            other => Error::Upstream {
+                reason: other.to_string().into(),
+            },
+        }
+    }
+}

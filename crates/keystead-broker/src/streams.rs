@@ -1,0 +1,119 @@
+//! Answers that are still being streamed: each is cut within seconds of its credential or its
+//! caller being revoked.
+//!
+//! An answer is entered with the epochs under which it was allowed. While those stand, nothing is
+//! asked; when one has moved, the right to go on is looked at anew.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use keystead_core::caller::Caller;
+use keystead_core::ids::{IntegrationId, TenantId};
+use tokio::sync::watch;
+
+use crate::broker::Broker;
+use crate::epochs::Epoch;
+
+const SHARDS: usize = 16;
+
+/// What an answer rests on.
+#[derive(Clone)]
+pub(crate) struct Grounds {
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) tenant: TenantId,
+    pub(crate) integration: IntegrationId,
+    pub(crate) version: u64,
+    pub(crate) of_tenant: Epoch,
+    pub(crate) of_callers: Epoch,
+}
+
+struct Stream {
+    grounds: Grounds,
+    cut: watch::Sender<bool>,
+}
+
+type Shard = Mutex<HashMap<u64, Stream>>;
+
+/// The answers under way on this node.
+pub(crate) struct Streams {
+    shards: [Shard; SHARDS],
+    next: AtomicU64,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Streams {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            next: AtomicU64::new(0),
+        }
+    }
+}
+
+fn lock(shards: &[Shard; SHARDS], number: u64) -> MutexGuard<'_, HashMap<u64, Stream>> {
+    let shard = usize::try_from(number).unwrap_or(0) % SHARDS;
+    shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Streams {
+    /// Enters an answer for as long as the receiver is held; it is to end when that says so.
+    pub(crate) fn enter(&self, grounds: Grounds) -> watch::Receiver<bool> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (cut, ended) = watch::channel(false);
+        lock(&self.shards, number).insert(number, Stream { grounds, cut });
+        ended
+    }
+}
+
+impl Broker {
+    /// Cuts the answers whose grounds are gone.
+    pub(crate) async fn check_streams(&self) {
+        let epochs = self.epochs();
+        let mut doubtful = Vec::new();
+        for shard in &self.streams().shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever streams holds the receiver: an answer that ended is closed.
+            shard.retain(|_, stream| !stream.cut.is_closed());
+            for (number, stream) in shard.iter() {
+                let grounds = &stream.grounds;
+                if grounds.of_tenant != epochs.of_tenant(grounds.tenant)
+                    || grounds.of_callers != epochs.of_callers()
+                {
+                    doubtful.push((*number, grounds.clone()));
+                }
+            }
+        }
+        for (number, mut grounds) in doubtful {
+            let (of_tenant, of_callers) = (epochs.of_tenant(grounds.tenant), epochs.of_callers());
+            // A store that does not answer leaves the question open until the next round.
+            let Ok(stands) = self.still_stands(&grounds).await else {
+                continue;
+            };
+            let mut shard = lock(&self.streams().shards, number);
+            let Some(stream) = shard.get_mut(&number) else {
+                continue;
+            };
+            if stands {
+                (grounds.of_tenant, grounds.of_callers) = (of_tenant, of_callers);
+                stream.grounds = grounds;
+            } else {
+                stream.cut.send_replace(true);
+            }
+        }
+    }
+
+    async fn still_stands(&self, grounds: &Grounds) -> Result<bool, crate::error::Error> {
+        let same = self
+            .store()
+            .find_integration(grounds.tenant, grounds.integration)
+            .await?
+            .is_some_and(|row| !row.disabled && row.credential_version == grounds.version);
+        if !same {
+            return Ok(false);
+        }
+        match grounds.caller.as_ref() {
+            Caller::Service { key, .. } | Caller::Operator { key } => self.key_stands(*key).await,
+            Caller::User { .. } => Ok(true),
+        }
+    }
+}
