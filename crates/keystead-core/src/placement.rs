@@ -190,8 +190,8 @@ pub fn place(
             backdate,
         } => {
             let claims = json!({
-                "iss": field(issuer)?,
                 "exp": now.seconds() + lifetime,
+                "iss": field(issuer)?,
                 "nbf": now.seconds() - backdate,
             });
             let token = sign_hs256(field(key)?, &claims);

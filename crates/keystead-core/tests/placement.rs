@@ -2,11 +2,49 @@
 
 #![allow(clippy::unwrap_used)]
 
-use http::{HeaderMap, Method};
-use keystead_core::placement::{Head, Material, place};
-use keystead_core::provider::{Catalogue, Config, Fields};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use http::{HeaderMap, HeaderName, Method};
+use keystead_core::placement::{Head, Material, PlaceError, place, strip};
+use keystead_core::provider::{Catalogue, Config, Fields, Provider, read_token_response};
 use keystead_core::time::Time;
-use serde_json::json;
+use proptest::prelude::*;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+static EMBEDDED: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::embedded().unwrap());
+const NOW: Time = Time(1_795_184_100_000_000);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    comment: String,
+    provider: String,
+    credentials: Value,
+    config: Value,
+    host: String,
+    path: String,
+    query: Option<String>,
+    headers: Vec<(String, String)>,
+    placed: Option<Placed>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Placed {
+    query: Option<String>,
+    headers: BTreeMap<String, String>,
+}
+
+fn catalogue() -> Catalogue {
+    let approved = ["https://sms.example.com".to_owned()];
+    Catalogue::embedded()
+        .unwrap()
+        .with_settings("generic_bearer", None, &approved)
+        .unwrap()
+}
 
 fn head(host: &str, path: &str, query: Option<&str>) -> Head {
     Head {
@@ -19,33 +57,204 @@ fn head(host: &str, path: &str, query: Option<&str>) -> Head {
     }
 }
 
+fn fields(provider: &Provider, credentials: Value) -> Fields {
+    match Fields::parse(provider, credentials) {
+        Ok((fields, _)) => fields,
+        Err(faults) => panic!("{}: {faults:?}", provider.id),
+    }
+}
+
 #[test]
-fn a_bearer_replaces_what_the_caller_sent_and_does_not_show() {
-    let catalogue = Catalogue::embedded().unwrap();
-    let openai = catalogue.get("openai").unwrap();
-    let (fields, warnings) = Fields::parse(openai, json!("sk-proj-canaryT3BlbkFJcanarycanary"))
+fn every_provider_is_placed_as_the_vectors_say() {
+    let cases: Vec<Case> =
+        serde_json::from_str(include_str!("../../../vectors/placement/cases.json")).unwrap();
+    let catalogue = catalogue();
+    let mut seen = Vec::new();
+    for case in cases {
+        let provider = catalogue.get(&case.provider).unwrap();
+        seen.push(provider.id.clone());
+        let fields = fields(provider, case.credentials);
+        let (config, _) = Config::parse(provider, &case.config).unwrap();
+        let mut head = head(&case.host, &case.path, case.query.as_deref());
+        for (name, value) in &case.headers {
+            let name: HeaderName = name.parse().unwrap();
+            head.headers.append(name, value.parse().unwrap());
+        }
+        let result = place(
+            provider,
+            Material::Fields(&fields),
+            &config,
+            &mut head,
+            NOW,
+            None,
+        );
+        let placed: BTreeMap<String, String> = head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        assert_eq!(head.headers.len(), placed.len(), "{}: twice", case.comment);
+        match (case.placed, case.error.as_deref()) {
+            (Some(expected), None) => {
+                assert_eq!(result, Ok(()), "{}", case.comment);
+                assert_eq!(placed, expected.headers, "{}", case.comment);
+                assert_eq!(head.query, expected.query, "{}", case.comment);
+                let shown = format!("{:?}", head.headers);
+                assert!(!shown.contains("canary"), "{}: {shown}", case.comment);
+            }
+            (None, Some(error)) => {
+                let expected = match error {
+                    "body_hash" => PlaceError::BodyHash,
+                    "token_needed" => PlaceError::TokenNeeded,
+                    other => panic!("{other}"),
+                };
+                assert_eq!(result, Err(expected), "{}", case.comment);
+                assert!(head.headers.is_empty(), "{}", case.comment);
+            }
+            _ => panic!("{}: either placed or error", case.comment),
+        }
+    }
+    for provider in catalogue.list() {
+        // The key file needs a real key; minting has tests of its own.
+        assert!(
+            seen.contains(&provider.id) || provider.id == "gcp_service_account",
+            "{} has no vector",
+            provider.id
+        );
+    }
+}
+
+#[test]
+fn a_minted_token_is_placed_as_a_bearer() {
+    let catalogue = catalogue();
+    let gcp = catalogue.get("gcp").unwrap();
+    let answer = br#"{"access_token":"ya29.canary","expires_in":3599}"#;
+    let token = read_token_response(gcp.test.as_ref().unwrap(), 200, answer, NOW)
         .ok()
         .unwrap();
-    assert_eq!(warnings, []);
-    let mut head = head("api.openai.com", "/v1/models", None);
-    for name in ["authorization", "x-api-key", "cookie"] {
-        head.headers.append(name, "of the caller".parse().unwrap());
-        head.headers.append(name, "once more".parse().unwrap());
-    }
+    let mut head = head(
+        "storage.googleapis.com",
+        "/storage/v1/b",
+        Some("access_token=caller"),
+    );
+    head.headers
+        .append("authorization", "Bearer caller".parse().unwrap());
+    head.headers
+        .append("x-goog-api-key", "caller".parse().unwrap());
+    let config = Config::default();
+    place(gcp, Material::Token(&token), &config, &mut head, NOW, None).unwrap();
+    assert_eq!(head.headers.len(), 1);
+    assert_eq!(head.headers["authorization"], "Bearer ya29.canary");
+    assert!(head.headers["authorization"].is_sensitive());
+    assert_eq!(head.query, None);
+}
+
+#[test]
+fn a_credential_of_another_provider_is_not_placed() {
+    let catalogue = catalogue();
+    let twilio = catalogue.get("twilio").unwrap();
+    let foreign = fields(
+        catalogue.get("openai").unwrap(),
+        json!("sk-canarycanarycanarycanary"),
+    );
+    let mut head = head("api.twilio.com", "/2010-04-01/", None);
+    head.headers
+        .append("authorization", "Bearer caller".parse().unwrap());
+    let config = Config::default();
+    let result = place(
+        twilio,
+        Material::Fields(&foreign),
+        &config,
+        &mut head,
+        NOW,
+        None,
+    );
+    assert_eq!(result, Err(PlaceError::Credential));
+    assert!(
+        head.headers.is_empty(),
+        "the caller's token must not go out either"
+    );
+}
+
+/// The model has a query placement, for own providers; no embedded one uses it.
+#[test]
+fn a_query_placement_escapes_the_value_and_replaces_the_callers() {
+    let text = r#"
+        id = "acme"
+        name = "Acme"
+        docs = "https://acme.example"
+        hosts = ["api.acme.example"]
+        base_url = "https://api.acme.example"
+        path_prefixes = ["/"]
+        sdk_token_headers = ["authorization"]
+        [[mode]]
+        id = "token"
+        label = "token"
+        placement = { kind = "query", name = "token", field = "token" }
+        [[mode.field]]
+        name = "token"
+        label = "token"
+        secret = true
+        primary = true
+        [test]
+        path = "/ping"
+    "#;
+    let acme = Provider::parse("acme.toml", text).unwrap();
+    let fields = fields(&acme, json!("canary&x=1"));
+    let mut head = head("api.acme.example", "/", Some("a=1&token=caller"));
     let config = Config::default();
     place(
-        openai,
+        &acme,
         Material::Fields(&fields),
         &config,
         &mut head,
-        Time(0),
+        NOW,
         None,
     )
     .unwrap();
-    assert_eq!(head.headers.len(), 1);
-    assert_eq!(
-        head.headers["authorization"],
-        "Bearer sk-proj-canaryT3BlbkFJcanarycanary"
-    );
-    assert!(!format!("{:?}", head.headers).contains("canary"));
+    assert_eq!(head.query.as_deref(), Some("a=1&token=canary%26x%3D1"));
+}
+
+proptest! {
+    #[test]
+    fn placing_leaves_exactly_one_credential(
+        sent in prop::collection::vec((0_usize..7, "[!-~]{1,12}"), 0..12),
+    ) {
+        let names = [
+            "authorization", "x-api-key", "api-key", "proxy-authorization", "cookie",
+            "x-goog-api-key", "x-harmless",
+        ];
+        for id in ["openai", "anthropic", "google_gemini"] {
+            let provider = EMBEDDED.get(id).unwrap();
+            let fields = fields(provider, json!("sk-canarycanarycanarycanary"));
+            let mut head = head(&provider.hosts[0].text, "/v1/models", None);
+            for (which, value) in &sent {
+                head.headers.append(names[*which], format!("of-the-caller {value}").parse().unwrap());
+            }
+            let config = Config::default();
+            place(provider, Material::Fields(&fields), &config, &mut head, NOW, None).unwrap();
+            let ours = head.headers.values().filter(|value| value.is_sensitive()).count();
+            prop_assert_eq!(ours, 1);
+            for name in provider.sdk_token_headers.iter().chain(&provider.strip_headers) {
+                for value in head.headers.get_all(name) {
+                    prop_assert!(value.is_sensitive(), "{} {}", id, name);
+                }
+            }
+            strip(provider, &config, &mut head);
+            prop_assert_eq!(head.headers.values().filter(|value| value.is_sensitive()).count(), 0);
+        }
+    }
+
+    #[test]
+    fn stripping_a_query_keeps_the_rest_byte_for_byte(
+        before in "[a-zA-Z0-9=%._~-]{0,12}", after in "[a-zA-Z0-9=%._~-]{0,12}",
+    ) {
+        prop_assume!(!before.to_lowercase().starts_with("key") && !before.contains('%'));
+        prop_assume!(!after.to_lowercase().starts_with("key") && !after.contains('%'));
+        let gemini = EMBEDDED.get("gemini").unwrap();
+        let query = format!("{before}&key=caller&{after}");
+        let mut head = head("generativelanguage.googleapis.com", "/v1/models", Some(&query));
+        strip(gemini, &Config::default(), &mut head);
+        prop_assert_eq!(head.query, Some(format!("{before}&{after}")));
+    }
 }

@@ -117,17 +117,17 @@ pub fn mint_request(
     let form = match mint {
         Mint::JwtBearer { token_url, .. } => {
             let mut claims = json!({
+                "aud": token_url,
+                "exp": now.seconds() + 3600,
+                "iat": now.seconds(),
                 "iss": field("client_email")?,
                 "scope": scope,
-                "aud": token_url,
-                "iat": now.seconds(),
-                "exp": now.seconds() + 3600,
             });
             if let Some(subject) = config.value(provider, "subject") {
                 claims["sub"] = subject.into();
             }
             let header = json!({
-                "alg": "RS256", "typ": "JWT", "kid": field("private_key_id")?,
+                "alg": "RS256", "kid": field("private_key_id")?, "typ": "JWT",
             });
             let assertion = sign_rs256(field("private_key")?, &header, &claims)?;
             form(&[
