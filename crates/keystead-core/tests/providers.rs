@@ -60,6 +60,19 @@ fn every_embedded_provider_parses_and_names_are_unique() {
 }
 
 #[test]
+fn every_provider_file_is_embedded() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../providers");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|file| file.unwrap().file_name().into_string().ok())
+        .filter_map(|name| name.strip_suffix(".toml").map(str::to_owned))
+        .collect();
+    files.sort();
+    let ids: Vec<String> = catalogue().list().map(|p| p.id.clone()).collect();
+    assert_eq!(ids, files);
+}
+
+#[test]
 fn an_unknown_type_gets_the_near_ones() {
     let catalogue = catalogue();
     assert_eq!(catalogue.near("opnai"), ["openai"]);

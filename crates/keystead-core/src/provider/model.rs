@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::{HeaderName, Method};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::test_call::TestCall;
 use crate::egress::{BaseUrl, HostPattern};
@@ -167,7 +167,7 @@ pub struct Outdated {
 }
 
 /// How a field is asked for, and what it may hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// One line.
