@@ -69,6 +69,7 @@ fn fuzz(names: &[String], seconds: u64) -> Result<()> {
                 "-rss_limit_mb=1024",
                 "-print_final_stats=1",
                 "-verbosity=0",
+                "-print_funcs=0",
             ])
             .arg(format!("-artifact_prefix={}/", artifacts.display()))
             .arg(&corpus);

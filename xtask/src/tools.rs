@@ -59,7 +59,8 @@ fn install_postgres() -> Result<()> {
         .args(["-qq", "-y", "--no-install-recommends"])
         .args(["-o", "Dpkg::Options::=--force-confold"])
         .args(["install", "postgresql"])
-        .env("DEBIAN_FRONTEND", "noninteractive"))
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("UCF_FORCE_CONFFOLD", "1"))
 }
 
 /// A Python that has what `requirements.txt` names.
