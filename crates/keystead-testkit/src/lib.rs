@@ -1,3 +1,4 @@
 //! Placeholder.
 
+pub mod issuer;
 pub mod upstream;

@@ -133,14 +133,16 @@ fn read_key(jwk: &Value, algorithms: &[Algorithm]) -> Option<Key> {
         }
         ("RSA", _) => {
             let (n, e) = (bytes("n")?, bytes("e")?);
-            if !(2048..=8192).contains(&bits(&n)) || !odd(&n) {
+            // Some providers write a sign byte first, against RFC 7518 §2.
+            let (n, e) = (without_zeros(&n), without_zeros(&e));
+            if !(2048..=8192).contains(&bits(n)) || !odd(n) {
                 return None;
             }
             // 65537 and up; above 33 bits nothing is served but slowness.
-            if !(17..=33).contains(&bits(&e)) || !odd(&e) {
+            if !(17..=33).contains(&bits(e)) || !odd(e) {
                 return None;
             }
-            let decoding = DecodingKey::from_rsa_raw_components(&n, &e);
+            let decoding = DecodingKey::from_rsa_raw_components(n, e);
             (AlgorithmFamily::Rsa.algorithms(), decoding)
         }
         _ => return None,
@@ -168,12 +170,16 @@ fn ec_point(x: Vec<u8>, y: Vec<u8>, width: usize) -> Option<DecodingKey> {
     Some(DecodingKey::from_ec_der(&[vec![4], x, y].concat()))
 }
 
-/// The length of a big-endian number without its leading zeros.
+/// A big-endian number without its leading zeros.
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let from = number.iter().position(|byte| *byte != 0);
+    &number[from.unwrap_or(number.len())..]
+}
+
+/// The length of a number without leading zeros.
 fn bits(number: &[u8]) -> usize {
-    match number.iter().position(|byte| *byte != 0) {
-        None => 0,
-        Some(at) => (number.len() - at) * 8 - number[at].leading_zeros() as usize,
-    }
+    let unused = number.first().map_or(0, |byte| byte.leading_zeros());
+    number.len() * 8 - unused as usize
 }
 
 fn odd(number: &[u8]) -> bool {
