@@ -127,6 +127,9 @@ impl Client {
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(config.pool_idle)
+                // All calls share one HTTP/2 connection, so a dead one has to be noticed while in use.
+                .http2_keep_alive_interval(Duration::from_secs(20))
+                .http2_keep_alive_timeout(Duration::from_secs(10))
                 .build(dialler)
         };
         Ok(Self {

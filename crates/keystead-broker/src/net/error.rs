@@ -1,7 +1,7 @@
 //! Why a request to the outside failed.
 //!
 //! What always holds here: the text can be shown to a caller. It names the fault and never holds a
-//! header, a query, a body, or what the other side said.
+//! header, a query, a body, or what the other side said, but for the names on a certificate.
 
 use std::error::Error;
 use std::io;

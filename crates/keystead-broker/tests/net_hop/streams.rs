@@ -396,6 +396,49 @@ async fn a_caller_who_waits_for_leave_to_send_its_body_gets_it() {
 }
 
 #[tokio::test]
+async fn a_request_with_two_lengths_smuggles_no_second_one() {
+    for (name, lengths) in [
+        (
+            "both",
+            "Content-Length: 60\r\nTransfer-Encoding: chunked\r\n",
+        ),
+        (
+            "both, the other way round",
+            "Transfer-Encoding: chunked\r\nContent-Length: 60\r\n",
+        ),
+        (
+            "two that differ",
+            "Content-Length: 5\r\nContent-Length: 60\r\n",
+        ),
+        (
+            "a coding that is not last",
+            "Transfer-Encoding: chunked, identity\r\n",
+        ),
+    ] {
+        let upstream = Upstream::start(KEY).await;
+        let (_revoke, cut) = watch::channel(false);
+        let address = front(client(), destination(&upstream.url()), cut).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let text = format!(
+            "POST /echo HTTP/1.1\r\nHost: k\r\n{lengths}\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: k\r\n\r\n"
+        );
+        stream.write_all(text.as_bytes()).await.unwrap();
+        // Whatever is made of the first, the connection ends with it.
+        let mut answer = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer))
+            .await
+            .expect(name);
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{name}: {answer}");
+        for seen in upstream.seen() {
+            assert_eq!(seen.target, "/echo", "{name}");
+            let framings = seen.all("content-length").len() + seen.all("transfer-encoding").len();
+            assert_eq!(framings, 1, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_upgrade_that_is_not_a_websocket_is_an_ordinary_request() {
     let upstream = Upstream::start(KEY).await;
     let (_revoke, cut) = watch::channel(false);
