@@ -11,6 +11,7 @@ pub(crate) fn command(args: Args) -> Result<()> {
     let before = tree()?;
 
     run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
     run(cargo()
         .args(["clippy", "--quiet", "--workspace", "--all-targets"])
         .args(["--", "-D", "warnings"]))?;
