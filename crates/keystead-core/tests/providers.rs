@@ -4,7 +4,9 @@
 
 use std::sync::LazyLock;
 
-use keystead_core::provider::{Catalogue, Config, Fields, Provider};
+use keystead_core::placement::Head;
+use keystead_core::provider::{Catalogue, Config, Fields, MintedToken, Provider, TokenRequest};
+use keystead_core::sigv4;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -308,6 +310,49 @@ fn what_is_no_message_is_not_read() {
     }
     assert!(Fields::from_message(b"{}").is_some());
     assert!(Fields::from_message(b"\xff").is_none());
+}
+
+#[test]
+fn the_values_to_look_for_in_an_answer_are_the_secret_ones() {
+    let twilio = provider("twilio");
+    let value = json!({"account_sid": "AC1", "auth_token": "canary"});
+    let (fields, _) = Fields::parse(&twilio, value).ok().unwrap();
+    assert_eq!(fields.secrets(&twilio).collect::<Vec<_>>(), ["canary"]);
+    // What the provider does not know is not shown either.
+    assert_eq!(fields.secrets(&provider("openai")).count(), 2);
+}
+
+/// Whether a type has a trait, found without needing it.
+macro_rules! has {
+    ($bound:path, $type:ty) => {{
+        struct Probe<T>(std::marker::PhantomData<T>);
+        #[allow(dead_code)]
+        trait Fallback {
+            const HAS: bool = false;
+        }
+        impl<T> Fallback for Probe<T> {}
+        #[allow(dead_code)]
+        impl<T: $bound> Probe<T> {
+            const HAS: bool = true;
+        }
+        Probe::<$type>::HAS
+    }};
+}
+
+#[test]
+fn what_holds_a_secret_cannot_be_printed_copied_compared_or_serialised() {
+    macro_rules! closed {
+        ($($type:ty)*) => {$(
+            assert!(!has!(std::fmt::Debug, $type), stringify!($type));
+            assert!(!has!(std::fmt::Display, $type), stringify!($type));
+            assert!(!has!(serde::Serialize, $type), stringify!($type));
+            assert!(!has!(PartialEq, $type), stringify!($type));
+        )*};
+    }
+    closed!(Fields MintedToken TokenRequest Head sigv4::Credentials<'static>);
+    assert!(!has!(Clone, Fields) && !has!(Clone, MintedToken) && !has!(Clone, TokenRequest));
+    // The probe itself can tell.
+    assert!(has!(std::fmt::Debug, Config) && has!(Clone, Config));
 }
 
 proptest! {

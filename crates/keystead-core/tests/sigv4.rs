@@ -12,6 +12,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use keystead_core::placement::{Head, PlaceError};
+use keystead_core::provider::Catalogue;
 use keystead_core::sigv4::{Credentials, is_presigned, scope_of, sign};
 use keystead_core::time::Time;
 use proptest::prelude::*;
@@ -135,6 +136,15 @@ fn the_body_is_signed_everywhere_but_at_s3() {
     let mut s3 = head("PUT", "s3.us-east-1.amazonaws.com", "/b/k", "");
     sign(&mut s3, &KEY, None, Time::from_seconds(NOW)).unwrap();
     assert_eq!(s3.headers["x-amz-content-sha256"], "UNSIGNED-PAYLOAD");
+}
+
+#[test]
+fn only_what_is_signed_over_its_body_needs_the_hash() {
+    let catalogue = Catalogue::embedded().unwrap();
+    let needs = |id: &str, host: &str| catalogue.get(id).unwrap().needs_body_hash(host);
+    assert!(needs("aws", "sts.us-east-1.amazonaws.com"));
+    assert!(!needs("aws", "canary.s3.eu-west-1.amazonaws.com"));
+    assert!(!needs("openai", "api.openai.com"));
 }
 
 #[test]

@@ -90,6 +90,18 @@ impl Fields {
             .map(|part| part.as_str())
     }
 
+    /// The values that must not be shown: what to look for in an answer that echoes them.
+    pub fn secrets<'a>(&'a self, provider: &'a Provider) -> impl Iterator<Item = &'a str> {
+        let secret = |name: &str| {
+            let field = self.mode(provider).and_then(|mode| mode.field(name));
+            field.is_none_or(|field| field.secret)
+        };
+        self.0
+            .iter()
+            .filter(move |(name, _)| secret(name))
+            .map(|(_, value)| value.as_str())
+    }
+
     /// The mode that these parts make up; `None` where the provider has none such.
     pub fn mode<'p>(&self, provider: &'p Provider) -> Option<&'p Mode> {
         provider.modes.iter().find(|mode| {

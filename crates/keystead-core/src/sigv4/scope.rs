@@ -35,7 +35,12 @@ pub fn scope_of(host: &str) -> Option<Scope> {
         })
     };
     let labels: Vec<&str> = front.split('.').collect();
-    if labels.iter().any(|label| label.is_empty()) {
+    // Nothing that could end a part of the scope early.
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if labels
+        .iter()
+        .any(|label| label.is_empty() || !label.bytes().all(plain))
+    {
         return None;
     }
     // `iam.us-gov.amazonaws.com` is the one service of GovCloud without a whole region.
