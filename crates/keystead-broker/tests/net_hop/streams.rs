@@ -240,6 +240,8 @@ async fn a_revoked_call_is_cut_at_its_next_byte_and_in_silence() {
     let mut moving = pass(open("/gated"), get()).await.unwrap().into_body();
     upstream.release();
     assert!(matches!(next(&mut moving).await, Some(Ok(_))));
+    let mut busy = pass(open("/big"), get()).await.unwrap().into_body();
+    assert!(matches!(next(&mut busy).await, Some(Ok(_))));
     let mut silent = pass(open("/stall"), get()).await.unwrap().into_body();
     let waiting = tokio::spawn(async move { next(&mut silent).await });
     let (waiting_client, waiting_cut, waiting_to) = (client(), cut.clone(), to.clone());
@@ -250,14 +252,16 @@ async fn a_revoked_call_is_cut_at_its_next_byte_and_in_silence() {
         };
         forward(&waiting_client, hop, get(), place).await.err()
     });
-    // So that all three are under way: the third as soon as the upstream has seen it.
-    while upstream.seen().len() < 3 {
+    // So that all four are under way: the last as soon as the upstream has seen it.
+    while upstream.seen().len() < 4 {
         tokio::task::yield_now().await;
     }
 
     let revoked = Instant::now();
     revoke.send(true).unwrap();
     upstream.release();
+    // Its next bytes have long been there.
+    assert_eq!(next(&mut busy).await, Some(Err(BodyFault::Cut)));
     assert_eq!(next(&mut moving).await, Some(Err(BodyFault::Cut)));
     assert_eq!(waiting.await.unwrap(), Some(Err(BodyFault::Cut)));
     assert_eq!(unanswered.await.unwrap(), Some(NetError::Cut));
