@@ -56,11 +56,7 @@ const HOMES: &[(&str, &[&str])] = &[
     // One way to do a thing: these do what another dependency does.
     ("getrandom", &[]),
     ("log", &[]),
-    ("native-tls", &[]),
-    ("openssl", &[]),
     ("rand", &[]),
-    ("reqwest", &[]),
-    ("ring", &[]),
     ("sqlx", &[]),
 ];
 
@@ -112,6 +108,15 @@ const PLACES: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// Crates that nothing may bring in, by whatever way: `deny.toml` says why each.
+const BANNED: &[&str] = &[
+    "native-tls",
+    "openssl-sys",
+    "reqwest",
+    "ring",
+    "tracing-log",
+];
+
 const MAX_LINES: usize = 600;
 /// Files over the limit. May only shrink.
 const TOO_LONG: &[&str] = &[];
@@ -151,6 +156,31 @@ fn what_has_one_home_is_named_nowhere_else() {
         }
     }
     assert_none("ask the crate that is its home", &wrong);
+}
+
+#[test]
+fn nothing_that_is_banned_comes_in_by_a_dependency() {
+    let tree = output(
+        env!("CARGO"),
+        &[
+            "tree",
+            "--workspace",
+            "--offline",
+            "--prefix=none",
+            "--format={p}",
+        ],
+    );
+    let names: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert!(names.contains("aws-lc-rs"), "not a list of crates:\n{tree}");
+    let wrong: Vec<String> = BANNED
+        .iter()
+        .filter(|name| names.contains(*name))
+        .map(|name| format!("{name}: `cargo tree --workspace --invert {name}` says by which way"))
+        .collect();
+    assert_none("leave out the feature that brings it", &wrong);
 }
 
 #[test]
@@ -313,17 +343,11 @@ struct Package {
 
 /// The workspace's own packages.
 fn packages() -> Vec<Package> {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+    let metadata = output(
+        env!("CARGO"),
+        &["metadata", "--format-version=1", "--no-deps", "--offline"],
     );
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let list = |value: &Value| value.as_array().unwrap().clone();
     list(&metadata["packages"])
@@ -351,27 +375,28 @@ fn rust_files() -> Vec<(String, String)> {
 
 /// Every text file that is committed, or would be by `git add --all`, by its path from the root.
 fn committed() -> Vec<(String, String)> {
-    let output = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout)
-        .unwrap()
+    let arguments = [
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ];
+    output("git", &arguments)
         .split_terminator('\0')
         .filter_map(|path| Some((path.to_owned(), fs::read_to_string(root().join(path)).ok()?)))
         .collect()
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn root() -> &'static Path {
