@@ -245,6 +245,23 @@ impl Broker {
         }
     }
 
+    /// Leaves an entry for a request that a face refused before a use case began: unreadable, too
+    /// large, to no route. It fails the request no further.
+    pub async fn refuse(
+        &self,
+        ctx: &Context,
+        action: Action,
+        on: TargetKind,
+        target: Option<&str>,
+        error: &Error,
+    ) {
+        let mut on = On::kind(on, ctx.tenant.unwrap_or(TenantId::PLATFORM));
+        on.name = target.map(str::to_owned);
+        if let Err(fault) = self.deny(ctx, action, &on, error.word()).await {
+            tracing::error!(?fault, request = %ctx.request, "a refusal could not be recorded");
+        }
+    }
+
     pub(crate) async fn append(&self, entry: Entry, effects: Vec<Effect>) -> Result<(), Error> {
         self.counters()
             .entries
