@@ -25,7 +25,8 @@ const DIRECTION: &[(&str, &[&str], &[&str])] = &[
     (
         "keystead-http",
         &["keystead-core", "keystead-broker"],
-        &["keystead-testkit"],
+        // A whole broker to test against needs a store.
+        &["keystead-store", "keystead-testkit"],
     ),
     (
         "keystead",
@@ -83,6 +84,7 @@ const PLACES: &[(&str, &str, &[&str])] = &[
             "crates/keystead-core/",
             "crates/keystead-broker/",
             "crates/keystead-http/src/routes/keys.rs",
+            "crates/keystead-http/tests/house/",
             "fuzz/",
         ],
     ),

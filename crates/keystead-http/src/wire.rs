@@ -1,0 +1,374 @@
+//! What goes over the wire, and how it is made from, or turned into, what the broker knows.
+//!
+//! What always holds: times are RFC 3339 text, ids are text; what comes in refuses unknown fields;
+//! nothing that goes out has a place for a credential, but for `Revealed` (written by the broker)
+//! and the text of a new key. Types that hold one have no `Debug`.
+
+mod audit;
+mod keys;
+
+use keystead_broker as broker;
+use keystead_core::action::Role;
+use keystead_core::provider;
+use keystead_core::time::Time;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+pub(crate) use audit::{Entry, Proof};
+pub(crate) use keys::{CreatedKey, Key, NewKey};
+
+fn time(at: Time) -> String {
+    at.rfc3339()
+}
+
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Page<T> {
+    /// What is on the page.
+    pub(crate) data: Vec<T>,
+    /// What to give as `after` for the next page; null on the last.
+    pub(crate) next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A list that comes whole.
+    pub(crate) fn all<U>(all: Vec<U>, to: impl FnMut(U) -> T) -> Page<T> {
+        Page {
+            data: all.into_iter().map(to).collect(),
+            next: None,
+        }
+    }
+
+    pub(crate) fn of<U>(page: broker::Page<U>, to: impl FnMut(U) -> T) -> Page<T> {
+        Page {
+            data: page.data.into_iter().map(to).collect(),
+            next: page.next,
+        }
+    }
+}
+
+/// An upstream service, as much of it as a form needs.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Provider {
+    /// What integrations give as `type`.
+    id: String,
+    /// For people.
+    name: String,
+    /// Where the vendor says how to get a credential.
+    docs: String,
+    /// Ways to authenticate, the preferred one first.
+    modes: Vec<Mode>,
+    /// Settings that are not secret.
+    config: Vec<Field>,
+}
+
+/// One way to authenticate.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Mode {
+    id: String,
+    /// For people.
+    label: String,
+    /// What the credential consists of.
+    fields: Vec<Field>,
+}
+
+/// A field, and how to ask for it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Field {
+    name: String,
+    /// For people.
+    label: String,
+    /// Whether it is never shown again.
+    secret: bool,
+    required: bool,
+    /// Whether a credential that comes as text is this field.
+    primary: bool,
+    /// `text`, `multiline`, `file`, `select`, or what else it must be.
+    input: &'static str,
+    /// For `select`: what there is to choose from.
+    options: Vec<String>,
+    /// A regular expression that values usually fit; others are taken with a warning.
+    pattern: Option<String>,
+    /// An invented value.
+    example: Option<String>,
+    /// Where to find it.
+    hint: Option<String>,
+    /// What is taken where none is given.
+    default: Option<String>,
+}
+
+impl From<&provider::Provider> for Provider {
+    fn from(from: &provider::Provider) -> Provider {
+        Provider {
+            id: from.id.clone(),
+            name: from.name.clone(),
+            docs: from.docs.clone(),
+            modes: from
+                .modes
+                .iter()
+                .map(|mode| Mode {
+                    id: mode.id.clone(),
+                    label: mode.label.clone(),
+                    fields: mode.fields.iter().map(Field::from).collect(),
+                })
+                .collect(),
+            config: from.config.iter().map(Field::from).collect(),
+        }
+    }
+}
+
+impl From<&provider::Field> for Field {
+    fn from(from: &provider::Field) -> Field {
+        use provider::Kind;
+        Field {
+            name: from.name.clone(),
+            label: from.label.clone(),
+            secret: from.secret,
+            required: from.required,
+            primary: from.primary,
+            input: match from.kind {
+                Kind::Text => "text",
+                Kind::Multiline => "multiline",
+                Kind::File => "file",
+                Kind::Select => "select",
+                Kind::Path => "path",
+                Kind::HeaderName => "header_name",
+                Kind::Url => "url",
+                Kind::Hosts => "hosts",
+            },
+            options: from.options.clone(),
+            pattern: from
+                .pattern
+                .as_ref()
+                .map(|pattern| pattern.as_str().to_owned()),
+            example: from.example.clone(),
+            hint: from.hint.clone(),
+            default: from.default.clone(),
+        }
+    }
+}
+
+/// A tenant's named connection to a provider.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Integration {
+    id: String,
+    name: String,
+    /// The provider's id.
+    #[serde(rename = "type")]
+    type_: String,
+    /// `verifying`, `connected`, `error`, `reauthorize` or `disabled`.
+    status: &'static str,
+    #[schema(value_type = Object)]
+    config: Map<String, Value>,
+    /// At most the last four characters of the credential; null where it is short.
+    hint: Option<String>,
+    credential_version: u64,
+    created_by: String,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    updated_at: String,
+    #[schema(format = DateTime)]
+    last_used_at: Option<String>,
+    #[schema(format = DateTime)]
+    last_verified_at: Option<String>,
+    /// Why the status is `error`, for people.
+    error_message: Option<String>,
+    /// Give it as `If-Match` to change what was read and nothing newer.
+    pub(crate) etag: String,
+}
+
+impl From<broker::Integration> for Integration {
+    fn from(from: broker::Integration) -> Integration {
+        Integration {
+            id: from.id.to_string(),
+            name: from.name,
+            type_: from.type_,
+            status: from.status.as_str(),
+            config: from.config,
+            hint: from.hint,
+            credential_version: from.credential_version,
+            created_by: from.created_by,
+            created_at: time(from.created_at),
+            updated_at: time(from.updated_at),
+            last_used_at: from.last_used_at.map(time),
+            last_verified_at: from.last_verified_at.map(time),
+            error_message: from.error_message,
+            etag: from.etag,
+        }
+    }
+}
+
+/// An integration that was just made.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CreatedIntegration {
+    #[serde(flatten)]
+    pub(crate) integration: Integration,
+    /// What looks unusual about the credential; it was taken all the same.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A new integration.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewIntegration {
+    /// What people call it; once in a tenant.
+    name: String,
+    /// The provider's id.
+    #[serde(rename = "type")]
+    type_: String,
+    /// Text for the provider's primary field, or an object of its fields.
+    #[schema(value_type = Value)]
+    credentials: Value,
+    /// The provider's settings.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    config: Map<String, Value>,
+}
+
+impl From<NewIntegration> for broker::NewIntegration {
+    fn from(from: NewIntegration) -> broker::NewIntegration {
+        broker::NewIntegration {
+            name: from.name,
+            type_: from.type_,
+            credentials: from.credentials,
+            config: from.config,
+        }
+    }
+}
+
+/// What to change of an integration; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangedIntegration {
+    name: Option<String>,
+    /// A new credential, whole.
+    #[schema(value_type = Option<Value>)]
+    credentials: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    config: Option<Map<String, Value>>,
+    /// Whether it is put out of use.
+    disabled: Option<bool>,
+}
+
+impl From<ChangedIntegration> for broker::Changes {
+    fn from(from: ChangedIntegration) -> broker::Changes {
+        broker::Changes {
+            name: from.name,
+            credentials: from.credentials,
+            config: from.config,
+            disabled: from.disabled,
+        }
+    }
+}
+
+/// What came of trying a credential.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TestReport {
+    /// `ok`, `bad_key`, `expired`, `no_perm`, `rate`, `quota`, `down` or `indeterminate`.
+    result: &'static str,
+    /// The integration's status now.
+    status: &'static str,
+    /// For people.
+    message: Option<String>,
+    latency_ms: u64,
+}
+
+impl From<broker::TestReport> for TestReport {
+    fn from(from: broker::TestReport) -> TestReport {
+        TestReport {
+            result: from.result.as_str(),
+            status: from.status.as_str(),
+            message: from.message,
+            latency_ms: from.latency_ms,
+        }
+    }
+}
+
+/// A credential, handed out.
+#[derive(ToSchema)]
+#[allow(dead_code)] // The broker writes it; here it is for the document alone.
+pub(crate) struct Revealed {
+    /// The credential's fields.
+    #[schema(value_type = Object)]
+    credentials: Map<String, Value>,
+    version: u64,
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// A user's place in a tenant.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Member {
+    id: String,
+    /// The configured issuer's name.
+    issuer: String,
+    /// The issuer's `sub`.
+    subject: String,
+    /// `viewer`, `member`, `admin` or `owner`.
+    role: &'static str,
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+impl From<broker::Member> for Member {
+    fn from(from: broker::Member) -> Member {
+        Member {
+            id: from.id.to_string(),
+            issuer: from.issuer,
+            subject: from.subject,
+            role: from.role.as_str(),
+            created_at: time(from.created_at),
+        }
+    }
+}
+
+/// Gives a user a role.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewMember {
+    /// The configured issuer's name.
+    pub(crate) issuer: String,
+    /// The issuer's `sub`.
+    pub(crate) subject: String,
+    /// `viewer`, `member`, `admin` or `owner`.
+    #[schema(value_type = String)]
+    pub(crate) role: Role,
+}
+
+/// A tenant.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    name: String,
+    /// The issuer that names it, where one does.
+    issuer: Option<String>,
+    /// That issuer's name for it.
+    external: Option<String>,
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+impl From<broker::Tenant> for Tenant {
+    fn from(from: broker::Tenant) -> Tenant {
+        Tenant {
+            id: from.id.to_string(),
+            name: from.name,
+            issuer: from.issuer,
+            external: from.external,
+            created_at: time(from.created_at),
+        }
+    }
+}
+
+/// A new tenant.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewTenant {
+    pub(crate) name: String,
+    /// A configured issuer's name, where its tokens shall name this tenant.
+    pub(crate) issuer: Option<String>,
+    /// What that issuer's tokens call it.
+    pub(crate) external: Option<String>,
+}

@@ -1,0 +1,218 @@
+//! A whole server on a loopback port: real broker, store in memory, development issuer, strict
+//! upstream; and a client that sends what it is told.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test file uses a part of it
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use keystead_broker::callers::{DevIssuer, Verifier};
+use keystead_broker::kms::FileKms;
+use keystead_broker::net::{Client, ClientConfig};
+use keystead_broker::{Broker, Clock, Parts};
+use keystead_core::action::Role;
+use keystead_core::egress::Guard;
+use keystead_core::provider::Catalogue;
+use keystead_http::{Face, Limits, Settings, serve};
+use keystead_store::{Store, StoreConfig};
+use keystead_testkit::upstream::Upstream;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub const TRUE_KEY: &str = "sk-canary-true-key-0123456789abcdef";
+
+pub struct House {
+    pub address: SocketAddr,
+    pub store: Store,
+    pub upstream: Upstream,
+    pub issuer: DevIssuer,
+    pub operator: String,
+    pub stop: Option<oneshot::Sender<()>>,
+    pub served: JoinHandle<()>,
+    clock: Clock,
+    _folder: tempfile::TempDir,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl House {
+    pub async fn new() -> House {
+        House::with(Limits::default(), Settings::default()).await
+    }
+
+    pub async fn with(limits: Limits, settings: Settings) -> House {
+        let upstream = Upstream::start(TRUE_KEY).await;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(StoreConfig::new("sqlite::memory:"))
+            .await
+            .unwrap();
+        let issuer = DevIssuer::generate().unwrap();
+        let guard = Guard::new(vec!["127.0.0.1/32".parse().unwrap()]);
+        let client = Client::new(ClientConfig::new(guard)).unwrap();
+        let catalogue = Catalogue::embedded()
+            .unwrap()
+            .with_settings("openai", Some(&upstream.url()), &[])
+            .unwrap()
+            .with_settings("generic_bearer", None, &[upstream.url()])
+            .unwrap();
+        let clock = Clock::default();
+        let callers = Verifier::new(vec![issuer.settings()], Arc::new(client.clone())).unwrap();
+        let mut behaviour = keystead_broker::Settings::default();
+        // Sweeps are many at once, and not what the limit is for.
+        behaviour.limits.anonymous = "100000/minute".parse().unwrap();
+        behaviour.limits.user = "100000/minute".parse().unwrap();
+        let broker = Broker::start(Parts {
+            store: store.clone(),
+            kms: Box::new(FileKms::open(&folder.path().join("root.key"), true).unwrap()),
+            client,
+            catalogue,
+            callers,
+            settings: behaviour,
+            clock: clock.clone(),
+        })
+        .await
+        .unwrap();
+        let operator = broker
+            .first_operator_key()
+            .await
+            .unwrap()
+            .unwrap()
+            .expose()
+            .to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let face = Face::new(broker, settings);
+        let served = tokio::spawn(serve(listener, face, limits, async {
+            let _ = stopped.await;
+        }));
+        House {
+            address,
+            store,
+            upstream,
+            issuer,
+            operator,
+            stop: Some(stop),
+            served,
+            clock,
+            _folder: folder,
+        }
+    }
+
+    pub fn jwt(&self, subject: &str, tenant: &str, role: Role) -> String {
+        let hour = Duration::from_secs(3600);
+        self.issuer
+            .mint(subject, Some(tenant), Some(role), hour, self.clock.now())
+            .unwrap()
+    }
+
+    /// Sends a request on a connection of its own, and reads the answer's head.
+    pub async fn open(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> http::Response<hyper::body::Incoming> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.unwrap()
+    }
+
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        let (parts, body) = self.open(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
+    }
+
+    /// Sends with a bearer token (none where it is empty) and a JSON body (none where it is null).
+    pub async fn ask(&self, token: &str, method: &str, path: &str, body: Value) -> Answer {
+        let text = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        self.send(request(token, method, path, text)).await
+    }
+
+    /// Makes an integration that reaches every path of the upstream.
+    pub async fn add_any(&self, token: &str, name: &str) -> String {
+        let config = json!({"base_url": self.upstream.url()});
+        let body = json!({"name": name, "type": "generic_bearer", "credentials": TRUE_KEY, "config": config});
+        let made = self.ask(token, "POST", "/api/integrations", body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes an integration with the true key.
+    pub async fn add(&self, token: &str, name: &str) -> String {
+        let body = json!({"name": name, "type": "openai", "credentials": TRUE_KEY});
+        let made = self.ask(token, "POST", "/api/integrations", body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn service_key(&self, scopes: &[&str]) -> String {
+        let body = json!({"kind": "service", "name": "backend", "scopes": scopes});
+        let made = self.ask(&self.operator, "POST", "/api/keys", body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()["text"].as_str().unwrap().to_owned()
+    }
+
+    /// All entries of the log, as stored.
+    pub async fn log(&self) -> Vec<Value> {
+        let leaves = self.store.leaves(0, 100_000).await.unwrap();
+        leaves
+            .iter()
+            .map(|leaf| serde_json::from_str(leaf).unwrap())
+            .collect()
+    }
+}
+
+/// A request with a bearer token, where there is one, and a JSON body, where there is one.
+pub fn request(token: &str, method: &str, path: &str, body: String) -> Request<Full<Bytes>> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "keystead.test");
+    if !token.is_empty() {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    if !body.is_empty() {
+        request = request.header("content-type", "application/json");
+    }
+    request.body(Full::from(body)).unwrap()
+}
