@@ -1,189 +1,286 @@
--- Tenants' rows carry the tenant in every key; ids are text, times are microseconds UTC.
+-- Tenants' rows carry the tenant in every key; ids are text, times are microseconds UTC. Run as
+-- keystead_owner with the schema keystead on the path, after the roles were made.
 
 CREATE TABLE installation (
-    one INTEGER NOT NULL CHECK (one = 1),
-    installation_id TEXT NOT NULL,
-    root_key BLOB NOT NULL,
+    one BIGINT NOT NULL CHECK (one = 1),
+    installation_id TEXT COLLATE "C" NOT NULL,
+    root_key BYTEA NOT NULL,
     kms TEXT NOT NULL,
-    check_value BLOB NOT NULL,
-    context_key BLOB NOT NULL,
-    log_key BLOB NOT NULL,
-    lookup_key BLOB NOT NULL,
-    created_at INTEGER NOT NULL,
+    check_value BYTEA NOT NULL,
+    context_key BYTEA NOT NULL,
+    log_key BYTEA NOT NULL,
+    lookup_key BYTEA NOT NULL,
+    created_at BIGINT NOT NULL,
     PRIMARY KEY (one)
-) STRICT;
+);
 
 CREATE TABLE tenant (
-    tenant_id TEXT NOT NULL,
-    name TEXT NOT NULL,
-    issuer TEXT,
-    external TEXT,
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    issuer TEXT COLLATE "C",
+    external TEXT COLLATE "C",
     state TEXT NOT NULL CHECK (state IN ('active', 'deleted')),
-    created_at INTEGER NOT NULL,
+    created_at BIGINT NOT NULL,
     PRIMARY KEY (tenant_id)
-) STRICT;
+);
 
 -- Which tenant an issuer means by a name. Not a tenant's data: it is what finds the tenant.
 CREATE TABLE tenant_name (
-    issuer TEXT NOT NULL,
-    external TEXT NOT NULL,
-    owner TEXT NOT NULL,
+    issuer TEXT COLLATE "C" NOT NULL,
+    external TEXT COLLATE "C" NOT NULL,
+    owner TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (issuer, external)
-) STRICT;
+);
 CREATE INDEX tenant_name_owner ON tenant_name (owner);
 
 CREATE TABLE tenant_key (
-    tenant_id TEXT NOT NULL,
-    key_id TEXT NOT NULL,
-    generation INTEGER NOT NULL CHECK (generation > 0),
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    key_id TEXT COLLATE "C" NOT NULL,
+    generation BIGINT NOT NULL CHECK (generation > 0),
     state TEXT NOT NULL CHECK (state IN ('active', 'decrypt_only', 'retired', 'destroyed')),
-    sealed BLOB NOT NULL,
-    check_value BLOB NOT NULL,
-    created_at INTEGER NOT NULL,
+    sealed BYTEA NOT NULL,
+    check_value BYTEA NOT NULL,
+    created_at BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, key_id),
     UNIQUE (tenant_id, generation)
-) STRICT;
+);
 CREATE UNIQUE INDEX tenant_key_active ON tenant_key (tenant_id) WHERE state = 'active';
 
 CREATE TABLE member (
-    tenant_id TEXT NOT NULL,
-    member_id TEXT NOT NULL,
-    issuer TEXT NOT NULL,
-    subject TEXT NOT NULL,
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    member_id TEXT COLLATE "C" NOT NULL,
+    issuer TEXT COLLATE "C" NOT NULL,
+    subject TEXT COLLATE "C" NOT NULL,
     role TEXT NOT NULL CHECK (role IN ('viewer', 'member', 'admin', 'owner')),
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, member_id),
     UNIQUE (tenant_id, issuer, subject)
-) STRICT;
+);
 
 CREATE TABLE api_key (
-    tenant_id TEXT NOT NULL,
-    key_id TEXT NOT NULL,
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    key_id TEXT COLLATE "C" NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('service', 'operator')),
-    hash BLOB NOT NULL,
-    name TEXT NOT NULL,
+    hash BYTEA NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
     scopes TEXT NOT NULL,
     addresses TEXT NOT NULL,
-    bound TEXT,
-    expires_at INTEGER,
-    last_used_at INTEGER,
-    revoked_at INTEGER,
+    bound TEXT COLLATE "C",
+    expires_at BIGINT,
+    last_used_at BIGINT,
+    revoked_at BIGINT,
     created_by TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
+    created_at BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, key_id),
     UNIQUE (tenant_id, hash)
-) STRICT;
+);
 CREATE INDEX api_key_hash ON api_key (hash);
 CREATE INDEX api_key_key_id ON api_key (key_id);
 
 CREATE TABLE integration (
-    tenant_id TEXT NOT NULL,
-    integration_id TEXT NOT NULL,
-    name TEXT NOT NULL,
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    integration_id TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
     provider TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('verifying', 'connected', 'error', 'reauthorize')),
     config TEXT NOT NULL,
     hint TEXT,
-    credential_version INTEGER NOT NULL CHECK (credential_version > 0),
-    disabled INTEGER NOT NULL CHECK (disabled IN (0, 1)),
+    credential_version BIGINT NOT NULL CHECK (credential_version > 0),
+    disabled BIGINT NOT NULL CHECK (disabled IN (0, 1)),
     created_by TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
-    last_used_at INTEGER,
-    last_verified_at INTEGER,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    last_used_at BIGINT,
+    last_verified_at BIGINT,
     error_message TEXT,
-    revision INTEGER NOT NULL CHECK (revision > 0),
+    revision BIGINT NOT NULL CHECK (revision > 0),
     PRIMARY KEY (tenant_id, integration_id),
     UNIQUE (tenant_id, name)
-) STRICT;
+);
 
 CREATE TABLE credential (
-    tenant_id TEXT NOT NULL,
-    integration_id TEXT NOT NULL,
-    version INTEGER NOT NULL CHECK (version > 0),
-    key_id TEXT NOT NULL,
-    sealed BLOB NOT NULL,
-    created_at INTEGER NOT NULL,
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    integration_id TEXT COLLATE "C" NOT NULL,
+    version BIGINT NOT NULL CHECK (version > 0),
+    key_id TEXT COLLATE "C" NOT NULL,
+    sealed BYTEA NOT NULL,
+    created_at BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, integration_id, version),
     FOREIGN KEY (tenant_id, integration_id) REFERENCES integration (tenant_id, integration_id) ON DELETE CASCADE,
     FOREIGN KEY (tenant_id, key_id) REFERENCES tenant_key (tenant_id, key_id)
-) STRICT;
+);
 CREATE INDEX credential_key ON credential (tenant_id, key_id);
 
 CREATE TABLE idempotency (
-    tenant_id TEXT NOT NULL,
-    caller TEXT NOT NULL,
-    idem_key TEXT NOT NULL,
-    request_hash BLOB NOT NULL,
-    response BLOB NOT NULL,
-    status INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    caller TEXT COLLATE "C" NOT NULL,
+    idem_key TEXT COLLATE "C" NOT NULL,
+    request_hash BYTEA NOT NULL,
+    response BYTEA NOT NULL,
+    status BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, caller, idem_key)
-) STRICT;
+);
 CREATE INDEX idempotency_created ON idempotency (tenant_id, created_at);
 
 -- The audit log. What is hashed is the leaf; the other columns are for finding it.
 CREATE TABLE entry (
-    tenant_id TEXT NOT NULL,
-    seq INTEGER NOT NULL CHECK (seq >= 0),
-    at INTEGER NOT NULL,
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    seq BIGINT NOT NULL CHECK (seq >= 0),
+    at BIGINT NOT NULL,
     action TEXT NOT NULL,
     on_kind TEXT NOT NULL,
     target TEXT,
     outcome TEXT NOT NULL,
-    changed INTEGER NOT NULL CHECK (changed IN (0, 1)),
+    changed BIGINT NOT NULL CHECK (changed IN (0, 1)),
     leaf TEXT NOT NULL,
     PRIMARY KEY (tenant_id, seq)
-) STRICT;
+);
 CREATE INDEX entry_seq ON entry (seq);
 CREATE INDEX entry_changed ON entry (seq) WHERE changed = 1;
 
 CREATE TABLE log_head (
-    one INTEGER NOT NULL CHECK (one = 1),
-    size INTEGER NOT NULL CHECK (size >= 0),
-    frontier BLOB NOT NULL,
-    root BLOB NOT NULL,
+    one BIGINT NOT NULL CHECK (one = 1),
+    size BIGINT NOT NULL CHECK (size >= 0),
+    frontier BYTEA NOT NULL,
+    root BYTEA NOT NULL,
     PRIMARY KEY (one)
-) STRICT;
+) WITH (fillfactor = 10);
 INSERT INTO log_head (one, size, frontier, root) VALUES
-    (1, 0, X'0000000000000000', X'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855');
+    (1, 0, '\x0000000000000000', '\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855');
 
 CREATE TABLE log_tile (
-    level INTEGER NOT NULL CHECK (level >= 0),
-    idx INTEGER NOT NULL CHECK (idx >= 0),
-    hashes BLOB NOT NULL,
-    root BLOB NOT NULL,
+    level BIGINT NOT NULL CHECK (level >= 0),
+    idx BIGINT NOT NULL CHECK (idx >= 0),
+    hashes BYTEA NOT NULL,
+    root BYTEA NOT NULL,
     PRIMARY KEY (level, idx)
-) STRICT;
+);
 
 CREATE TABLE limit_count (
-    subject TEXT NOT NULL,
-    window_start INTEGER NOT NULL,
-    node TEXT NOT NULL,
-    counted INTEGER NOT NULL CHECK (counted >= 0),
+    subject TEXT COLLATE "C" NOT NULL,
+    window_start BIGINT NOT NULL,
+    node TEXT COLLATE "C" NOT NULL,
+    counted BIGINT NOT NULL CHECK (counted >= 0),
     PRIMARY KEY (subject, window_start, node)
-) STRICT;
+);
 CREATE INDEX limit_count_window ON limit_count (window_start);
 
--- The log only grows.
-CREATE TRIGGER entry_never_changes BEFORE UPDATE ON entry
-    BEGIN SELECT RAISE(ABORT, 'entries never change'); END;
-CREATE TRIGGER entry_never_goes BEFORE DELETE ON entry
-    BEGIN SELECT RAISE(ABORT, 'entries never change'); END;
+-- Only here: what the signed tenant context is checked with, as the two padded keys of an HMAC.
+CREATE TABLE context_key (
+    one BIGINT NOT NULL CHECK (one = 1),
+    inner_pad BYTEA NOT NULL CHECK (length(inner_pad) = 64),
+    outer_pad BYTEA NOT NULL CHECK (length(outer_pad) = 64),
+    PRIMARY KEY (one)
+);
+
+-- The tenant that this transaction may see: of "tenant|expiry|backend|HMAC-SHA-256", the first, if all
+-- of it holds. Nothing, where there is no context, or it has expired or is another connection's; an
+-- error, where it is forged.
+CREATE FUNCTION tenant() RETURNS text LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    parts text[] := string_to_array(current_setting('keystead.context', true), '|');
+    message bytea;
+    pads record;
+BEGIN
+    IF array_length(parts, 1) IS DISTINCT FROM 4 THEN
+        RETURN NULL;
+    END IF;
+    SELECT inner_pad, outer_pad INTO pads FROM keystead.context_key;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    message := convert_to(array_to_string(parts[1:3], '|'), 'UTF8');
+    IF encode(sha256(pads.outer_pad || sha256(pads.inner_pad || message)), 'hex') IS DISTINCT FROM parts[4] THEN
+        RAISE EXCEPTION 'the tenant context is forged' USING ERRCODE = '28000';
+    END IF;
+    IF parts[2]::bigint < extract(epoch FROM clock_timestamp()) OR parts[3] <> pg_backend_pid()::text THEN
+        RETURN NULL;
+    END IF;
+    RETURN parts[1];
+END
+$$;
+
+-- Hands the context's key to the first start, which seals it into the installation's row; then never again.
+CREATE FUNCTION take_context_key() RETURNS bytea LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT inner_pad FROM keystead.context_key WHERE NOT EXISTS (SELECT FROM keystead.installation)
+$$;
 
 -- A row stays its tenant's.
-CREATE TRIGGER tenant_stays BEFORE UPDATE OF tenant_id ON tenant WHEN new.tenant_id <> old.tenant_id
-    BEGIN SELECT RAISE(ABORT, 'a row stays its tenant''s'); END;
-CREATE TRIGGER tenant_key_stays BEFORE UPDATE OF tenant_id ON tenant_key WHEN new.tenant_id <> old.tenant_id
-    BEGIN SELECT RAISE(ABORT, 'a row stays its tenant''s'); END;
-CREATE TRIGGER member_stays BEFORE UPDATE OF tenant_id ON member WHEN new.tenant_id <> old.tenant_id
-    BEGIN SELECT RAISE(ABORT, 'a row stays its tenant''s'); END;
-CREATE TRIGGER api_key_stays BEFORE UPDATE OF tenant_id ON api_key WHEN new.tenant_id <> old.tenant_id
-    BEGIN SELECT RAISE(ABORT, 'a row stays its tenant''s'); END;
-CREATE TRIGGER integration_stays BEFORE UPDATE OF tenant_id ON integration WHEN new.tenant_id <> old.tenant_id
-    BEGIN SELECT RAISE(ABORT, 'a row stays its tenant''s'); END;
-CREATE TRIGGER credential_stays BEFORE UPDATE OF tenant_id ON credential WHEN new.tenant_id <> old.tenant_id
-    BEGIN SELECT RAISE(ABORT, 'a row stays its tenant''s'); END;
-CREATE TRIGGER idempotency_stays BEFORE UPDATE OF tenant_id ON idempotency WHEN new.tenant_id <> old.tenant_id
-    BEGIN SELECT RAISE(ABORT, 'a row stays its tenant''s'); END;
+CREATE FUNCTION tenant_stays() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF new.tenant_id IS DISTINCT FROM old.tenant_id THEN
+        RAISE EXCEPTION 'a row stays its tenant''s' USING ERRCODE = '23514';
+    END IF;
+    RETURN new;
+END
+$$;
+
+REVOKE ALL ON FUNCTION tenant(), take_context_key(), tenant_stays() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenant() TO keystead_app, keystead_system;
+GRANT EXECUTE ON FUNCTION take_context_key() TO keystead_system;
+
+DO $$
+DECLARE
+    own CONSTANT text := 'tenant_id = (SELECT keystead.tenant())';
+    t text;
+BEGIN
+    -- Every table: nothing is seen that a policy does not show, not by the owner either.
+    FOR t IN SELECT relname FROM pg_class WHERE relnamespace = 'keystead'::regnamespace AND relkind = 'r' LOOP
+        EXECUTE format('ALTER TABLE keystead.%I ENABLE ROW LEVEL SECURITY', t);
+        EXECUTE format('ALTER TABLE keystead.%I FORCE ROW LEVEL SECURITY', t);
+    END LOOP;
+
+    -- Tenants' rows: the tenant's own, and nothing else whatever may be permitted later.
+    FOREACH t IN ARRAY ARRAY['member', 'integration', 'credential', 'idempotency'] LOOP
+        EXECUTE format('CREATE POLICY own ON keystead.%1$I TO keystead_app, keystead_system USING (%2$s) WITH CHECK (%2$s)', t, own);
+        EXECUTE format('CREATE POLICY only_own ON keystead.%1$I AS RESTRICTIVE TO keystead_app, keystead_system USING (%2$s) WITH CHECK (%2$s)', t, own);
+    END LOOP;
+
+    -- Rows by which the system role finds the tenant: it sees all and changes a tenant's own.
+    FOREACH t IN ARRAY ARRAY['tenant', 'tenant_key', 'api_key'] LOOP
+        EXECUTE format('CREATE POLICY own ON keystead.%1$I TO keystead_app, keystead_system USING (%2$s) WITH CHECK (%2$s)', t, own);
+        EXECUTE format('CREATE POLICY lookup ON keystead.%I FOR SELECT TO keystead_system USING (true)', t);
+        EXECUTE format('CREATE POLICY only_own ON keystead.%1$I AS RESTRICTIVE TO keystead_app USING (%2$s) WITH CHECK (%2$s)', t, own);
+        EXECUTE format('CREATE POLICY only_own_insert ON keystead.%I AS RESTRICTIVE FOR INSERT TO keystead_system WITH CHECK (%s)', t, own);
+        EXECUTE format('CREATE POLICY only_own_update ON keystead.%1$I AS RESTRICTIVE FOR UPDATE TO keystead_system USING (%2$s) WITH CHECK (%2$s)', t, own);
+        EXECUTE format('CREATE POLICY only_own_delete ON keystead.%I AS RESTRICTIVE FOR DELETE TO keystead_system USING (%s)', t, own);
+    END LOOP;
+
+    FOREACH t IN ARRAY ARRAY['tenant', 'tenant_key', 'member', 'api_key', 'integration', 'credential', 'idempotency', 'entry'] LOOP
+        EXECUTE format('CREATE TRIGGER tenant_stays BEFORE UPDATE OF tenant_id ON keystead.%I FOR EACH ROW EXECUTE FUNCTION keystead.tenant_stays()', t);
+    END LOOP;
+
+    -- The platform's own tables: no tenant's, so the system role's alone.
+    FOREACH t IN ARRAY ARRAY['installation', 'tenant_name', 'log_head', 'log_tile', 'limit_count'] LOOP
+        EXECUTE format('CREATE POLICY platform ON keystead.%I TO keystead_system USING (true) WITH CHECK (true)', t);
+    END LOOP;
+END
+$$;
+
+-- The log: a tenant reads its own; the system role appends and reads all, and no role changes any.
+CREATE POLICY own ON entry FOR SELECT TO keystead_app USING (tenant_id = (SELECT tenant()));
+CREATE POLICY only_own ON entry AS RESTRICTIVE TO keystead_app
+    USING (tenant_id = (SELECT tenant())) WITH CHECK (tenant_id = (SELECT tenant()));
+CREATE POLICY record ON entry FOR INSERT TO keystead_system WITH CHECK (true);
+CREATE POLICY follow ON entry FOR SELECT TO keystead_system USING (true);
+
+-- What the two SECURITY DEFINER functions read, and what both roles compare at start.
+CREATE POLICY definer ON context_key FOR SELECT TO keystead_owner USING (true);
+CREATE POLICY definer_insert ON context_key FOR INSERT TO keystead_owner WITH CHECK (true);
+CREATE POLICY definer ON installation FOR SELECT TO keystead_owner USING (true);
+CREATE POLICY applied ON migration FOR SELECT TO keystead_app, keystead_system, keystead_owner USING (true);
+CREATE POLICY applied_insert ON migration FOR INSERT TO keystead_owner WITH CHECK (true);
+
+GRANT USAGE ON SCHEMA keystead TO keystead_app, keystead_system;
+GRANT SELECT ON migration TO keystead_app, keystead_system;
+GRANT SELECT ON member, integration, credential, idempotency, entry TO keystead_app;
+GRANT SELECT, INSERT ON installation, entry, log_tile, credential TO keystead_system;
+GRANT SELECT, UPDATE ON log_head TO keystead_system;
+GRANT SELECT, INSERT, UPDATE ON tenant, tenant_key TO keystead_system;
+GRANT SELECT, INSERT, DELETE ON tenant_name, idempotency TO keystead_system;
+GRANT SELECT, INSERT, UPDATE, DELETE ON member, api_key, integration, limit_count TO keystead_system;

@@ -128,7 +128,7 @@ const UPDATE: &str = "UPDATE integration SET name = COALESCE(CAST($1 AS TEXT), n
      AND (CAST($8 AS BIGINT) IS NULL OR revision = $8)";
 const NEXT_VERSION: &str = "UPDATE integration SET credential_version = $1, hint = $2, status = 'verifying', error_message = NULL, \
      updated_at = $3, revision = revision + 1 WHERE tenant_id = $4 AND integration_id = $5 \
-     AND credential_version = $1 - 1 AND (CAST($6 AS BIGINT) IS NULL OR revision = $6)";
+     AND credential_version = CAST($1 AS BIGINT) - 1 AND (CAST($6 AS BIGINT) IS NULL OR revision = $6)";
 const VERIFIED: &str = "UPDATE integration SET status = $1, error_message = $2, last_verified_at = $3 \
      WHERE tenant_id = $4 AND integration_id = $5 AND credential_version = $6";
 const DELETE: &str = "DELETE FROM integration WHERE tenant_id = $1 AND integration_id = $2 \

@@ -18,6 +18,7 @@ mod log;
 mod member;
 mod migrate;
 mod note;
+mod postgres;
 mod sqlite;
 mod tenant;
 mod value;
@@ -37,6 +38,7 @@ pub use key::{KeyKind, KeyRow};
 pub use log::{Change, EntryFilter, EntryRow, Head};
 pub use member::MemberRow;
 pub use note::{LimitCount, Note};
+pub use postgres::{Setup, SetupReport, setup_postgres};
 pub use tenant::{TenantKeyRow, TenantKeyState, TenantRow, TenantState};
 
 use value::{Answer, Query, Row, Scope};
@@ -82,12 +84,14 @@ struct Inner {
 }
 
 enum Backend {
+    Postgres(postgres::Postgres),
     Sqlite(sqlite::Sqlite),
 }
 
 impl Backend {
     async fn append(&self, write: Write) -> Result<Receipt, Error> {
         match self {
+            Backend::Postgres(postgres) => postgres.append(write).await,
             Backend::Sqlite(sqlite) => sqlite.append(write).await,
         }
     }
@@ -98,6 +102,8 @@ impl Store {
     pub async fn open(config: StoreConfig) -> Result<Store, Error> {
         let backend = if config.url.starts_with("sqlite:") {
             Backend::Sqlite(sqlite::Sqlite::open(&config).await?)
+        } else if config.url.starts_with("postgres://") || config.url.starts_with("postgresql://") {
+            Backend::Postgres(postgres::Postgres::open(&config).await?)
         } else {
             return Err(Error::Setup(
                 "store.url must begin with sqlite: or postgres://".to_owned(),
@@ -124,14 +130,16 @@ impl Store {
     /// `None` where there is none to take.
     pub async fn take_context_key(&self) -> Result<Option<[u8; 32]>, Error> {
         match &self.0.backend {
+            Backend::Postgres(postgres) => self.in_time(postgres.take_context_key()).await,
             Backend::Sqlite(_) => Ok(None),
         }
     }
 
     /// Hands over the opened key of the signed context. Until then PostgreSQL shows no tenant's
     /// rows, and reading them is `Unavailable`.
-    pub fn set_context_key(&self, _key: [u8; 32]) {
+    pub fn set_context_key(&self, key: [u8; 32]) {
         match &self.0.backend {
+            Backend::Postgres(postgres) => postgres.set_context_key(key),
             Backend::Sqlite(_) => {}
         }
     }
@@ -140,6 +148,7 @@ impl Store {
     /// has nothing to prove: there the statements alone isolate.
     pub async fn prove_isolation(&self) -> Result<(), Error> {
         match &self.0.backend {
+            Backend::Postgres(postgres) => self.in_time(postgres.prove_isolation()).await,
             Backend::Sqlite(_) => Ok(()),
         }
     }
@@ -150,9 +159,9 @@ impl Store {
 
     /// Runs statements that only read, in one transaction.
     async fn read(&self, scope: Scope, queries: Vec<Query>) -> Result<Vec<Answer>, Error> {
-        let _ = scope;
         let answers = async {
             match &self.0.backend {
+                Backend::Postgres(postgres) => postgres.read(scope, queries).await,
                 Backend::Sqlite(sqlite) => sqlite.read(queries).await,
             }
         };
@@ -161,9 +170,9 @@ impl Store {
 
     /// Runs bookkeeping statements, in one transaction.
     async fn write(&self, scope: Scope, queries: Vec<Query>) -> Result<Vec<Answer>, Error> {
-        let _ = scope;
         let answers = async {
             match &self.0.backend {
+                Backend::Postgres(postgres) => postgres.write(scope, queries).await,
                 Backend::Sqlite(sqlite) => sqlite.write(queries).await,
             }
         };

@@ -18,6 +18,7 @@ use crate::fixture::*;
 
 macro_rules! conformance {
     ($($name:ident),* $(,)?) => {
+        mod postgresql { $(#[tokio::test] async fn $name() { super::$name(super::postgres().await).await; })* }
         mod sqlite_in_memory { $(#[tokio::test] async fn $name() { super::$name(super::sqlite_memory().await.store).await; })* }
         mod sqlite_in_a_file { $(#[tokio::test] async fn $name() { let fixture = super::sqlite_file().await; super::$name(fixture.store.clone()).await; })* }
     };

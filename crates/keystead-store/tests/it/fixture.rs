@@ -7,8 +7,9 @@ use keystead_core::entry::Entry;
 use keystead_core::ids::{IntegrationId, KeyId, MemberId, RequestId, SealKeyId, TenantId};
 use keystead_core::time::Time;
 use keystead_store::{
-    CredentialRow, Effect, IntegrationRow, KeyKind, KeyRow, MemberRow, Receipt, Status, Store,
-    StoreConfig, TenantKeyRow, TenantKeyState, TenantRow, TenantState, Write,
+    CredentialRow, Effect, IntegrationRow, KeyKind, KeyRow, MemberRow, Receipt, Setup, Status,
+    Store, StoreConfig, TenantKeyRow, TenantKeyState, TenantRow, TenantState, Write,
+    setup_postgres,
 };
 use uuid::Uuid;
 
@@ -23,6 +24,61 @@ pub(crate) fn uuid() -> Uuid {
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     _folder: Option<tempfile::TempDir>,
+}
+
+/// A database of the shared cluster, set up.
+pub(crate) struct Database {
+    pub(crate) admin_url: String,
+    pub(crate) config: StoreConfig,
+}
+
+pub(crate) const CONTEXT_KEY: [u8; 32] = [0x42; 32];
+
+pub(crate) fn setup(admin_url: &str) -> Setup {
+    Setup {
+        admin_url: admin_url.to_owned(),
+        app_password: [1; 32],
+        system_password: [2; 32],
+        context_key: CONTEXT_KEY,
+        new_passwords: false,
+    }
+}
+
+/// Roles are the cluster's: their passwords are set once, and every set-up of a test knows them.
+pub(crate) async fn database() -> Database {
+    static ROLES: tokio::sync::Mutex<Option<()>> = tokio::sync::Mutex::const_new(None);
+    let admin_url = tokio::task::spawn_blocking(|| {
+        keystead_testkit::postgres::shared()
+            .unwrap()
+            .database()
+            .unwrap()
+    });
+    let admin_url = admin_url.await.unwrap();
+    let mut first = ROLES.lock().await;
+    let mut setup = setup(&admin_url);
+    setup.new_passwords = true;
+    let report = setup_postgres(setup).await.unwrap();
+    *first = Some(());
+    let config = StoreConfig::new(report.url).with_system_url(report.system_url);
+    // A test machine may be busy with much else.
+    let config = StoreConfig {
+        deadline: std::time::Duration::from_secs(20),
+        connections: 4,
+        ..config
+    };
+    Database { admin_url, config }
+}
+
+impl Database {
+    pub(crate) async fn open(&self) -> Store {
+        let store = Store::open(self.config.clone()).await.unwrap();
+        store.set_context_key(CONTEXT_KEY);
+        store
+    }
+}
+
+pub(crate) async fn postgres() -> Store {
+    database().await.open().await
 }
 
 pub(crate) async fn sqlite_memory() -> Fixture {

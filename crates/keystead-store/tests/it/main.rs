@@ -1,5 +1,7 @@
 //! The store from outside: one suite of named behaviours for every database it runs on, and what
 //! only PostgreSQL has to prove.
 
+#![allow(clippy::unwrap_used)]
+
 mod conformance;
 mod fixture;
