@@ -121,6 +121,7 @@ impl Store {
     /// Whether several nodes can serve from it.
     pub fn is_shared(&self) -> bool {
         match &self.0.backend {
+            Backend::Postgres(_) => true,
             Backend::Sqlite(_) => false,
         }
     }
@@ -148,7 +149,7 @@ impl Store {
     /// has nothing to prove: there the statements alone isolate.
     pub async fn prove_isolation(&self) -> Result<(), Error> {
         match &self.0.backend {
-            Backend::Postgres(postgres) => self.in_time(postgres.prove_isolation()).await,
+            Backend::Postgres(postgres) => postgres.prove_isolation().await,
             Backend::Sqlite(_) => Ok(()),
         }
     }
