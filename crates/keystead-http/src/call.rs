@@ -229,10 +229,17 @@ impl Call {
         let body = std::mem::take(&mut self.body);
         let said =
             only(&self.parts.headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        match tokio::time::timeout(BODY_TIME, collect(body, said)).await {
-            Ok(read) => Ok(read?),
-            Err(_) => Err(Fault::SlowBody),
-        }
+        within(BODY_TIME, collect(body, said)).await
+    }
+}
+
+async fn within<T>(
+    time: Duration,
+    read: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(time, read).await {
+        Ok(read) => Ok(read?),
+        Err(_) => Err(Fault::SlowBody),
     }
 }
 
@@ -499,6 +506,28 @@ mod tests {
             &["Bearer a", "Basic b"],
         ] {
             assert_eq!(bearer(&headers(wrong)), None, "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let pieces = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        let read = within(
+            Duration::from_millis(10),
+            collect(Body::from_stream(pieces), None),
+        );
+        assert!(matches!(read.await, Err(Fault::SlowBody)));
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit_whatever_it_says_of_itself() {
+        let whole = vec![b'x'; MAX_BODY];
+        let read = collect(Body::from(whole.clone()), None).await;
+        assert_eq!(read.unwrap().len(), MAX_BODY);
+        for said in [None, Some(1), Some(DRAIN + 1)] {
+            let more = [whole.as_slice(), b"x"].concat();
+            let read = collect(Body::from(more), said).await;
+            assert!(matches!(read, Err(Error::TooLarge { .. })), "{said:?}");
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 fn short() -> Limits {
     Limits {
         head: Duration::from_millis(200),
-        idle: Duration::from_millis(400),
+        idle: Duration::from_secs(2),
         ..Limits::default()
     }
 }
@@ -68,7 +68,7 @@ async fn a_connection_may_rest_longer_than_a_head_may_take_and_is_then_ended() {
     let mut buffer = [0; 4096];
     stream.write_all(ask).await.unwrap();
     assert!(stream.read(&mut buffer).await.unwrap() > 0);
-    tokio::time::sleep(Duration::from_millis(280)).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
     stream.write_all(ask).await.unwrap();
     assert!(
         stream.read(&mut buffer).await.unwrap() > 0,
@@ -205,4 +205,37 @@ async fn a_peer_that_takes_no_bytes_is_cut() {
         taken > 0 && taken < 67_108_864,
         "{taken} bytes were sent to a peer that took none"
     );
+}
+
+#[tokio::test]
+async fn two_lengths_of_one_body_hide_no_second_request() {
+    let house = House::new().await;
+    let second = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n";
+    for lengths in [
+        "content-length: 5\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 5",
+        "content-length: 5\r\ncontent-length: 6",
+        "transfer-encoding: chunked, identity",
+    ] {
+        let mut stream = TcpStream::connect(house.address).await.unwrap();
+        let sent =
+            format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{lengths}\r\n\r\n0\r\n\r\n{second}");
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let answers = ended(&mut stream).await;
+        assert_eq!(
+            answers.matches("HTTP/1.1 ").count(),
+            1,
+            "{lengths}: {answers}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_head_request_gets_a_head_alone() {
+    let house = House::new().await;
+    for path in ["/healthz", "/api/integrations", "/proxy/@openai/v1/models"] {
+        let answer = house.ask("", "HEAD", path, serde_json::Value::Null).await;
+        assert_eq!(answer.status, if path == "/healthz" { 200 } else { 401 });
+        assert!(answer.body.is_empty() && !answer.header("keystead-request-id").is_empty());
+    }
 }
