@@ -113,7 +113,7 @@ impl Face {
         let proxied = request.uri().path().starts_with(proxy::PREFIX);
         let answer = if proxied {
             // Boxed: every open connection has room for its request's future, also while it rests.
-            contain(Box::pin(proxy::forward(shared, request, arrival))).await
+            contain(proxy::forward(shared, request, arrival).boxed()).await
         } else {
             request.extensions_mut().insert(arrival);
             let handled = TowerToHyperService::new(router.clone()).call(request);
