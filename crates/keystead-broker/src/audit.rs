@@ -119,15 +119,6 @@ impl Broker {
         self.signed(head.size, head.root)
     }
 
-    /// The signed head, for whoever has this installation's shell.
-    ///
-    /// # Errors
-    /// As the store answers.
-    pub async fn checkpoint_from_shell(&self) -> Result<String, Error> {
-        let head = self.store().head().await?;
-        self.signed(head.size, head.root)
-    }
-
     fn signed(&self, size: u64, root: Hash) -> Result<String, Error> {
         let key = self.keyring().log_key();
         Checkpoint {

@@ -117,6 +117,18 @@ impl Context {
         }
     }
 
+    /// A command of whoever has this installation's shell, and so its configuration, store and
+    /// KMS: an operator, on record under the key id of zeros.
+    pub fn shell(request: RequestId) -> Context {
+        let caller = Caller::Operator {
+            key: KeyId::from_uuid(uuid::Uuid::nil()),
+        };
+        Context {
+            caller: Some(Arc::new(caller)),
+            ..Context::anonymous(request, None)
+        }
+    }
+
     /// The tenant acted in.
     ///
     /// # Errors

@@ -49,7 +49,10 @@ impl ClockHand {
 }
 
 /// So many bytes of the operating system's randomness.
-pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
+///
+/// # Errors
+/// `Internal` where it has none.
+pub fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     SystemRandom::new()
         .fill(&mut bytes)

@@ -187,7 +187,7 @@ impl Broker {
         }
         let bound = row.bound;
         let named = match tenant {
-            Some(text) => Some(self.find_named_tenant(text).await?.ok_or(Refusal::Tenant)?),
+            Some(text) => Some(self.named_tenant(text).await?.ok_or(Refusal::Tenant)?),
             None => None,
         };
         let acting = match (bound, named) {
@@ -242,7 +242,7 @@ impl Broker {
         if verified.service_role {
             // The product's own backend, by its project's key: every action of a service, no tenant of its own.
             let acting = match tenant {
-                Some(text) => Some(self.find_named_tenant(text).await?.ok_or(Refusal::Tenant)?),
+                Some(text) => Some(self.named_tenant(text).await?.ok_or(Refusal::Tenant)?),
                 None => None,
             };
             let all = Scope {
@@ -266,6 +266,10 @@ impl Broker {
             });
         }
         let (external, personal) = match &verified.tenant_claim {
+            // The names of users' own tenants are theirs.
+            Some(claim) if claim.starts_with("user:") => {
+                return Err(Refusal::Nobody("reserved tenant name".into()));
+            }
             Some(claim) => (claim.clone(), false),
             None => (format!("user:{}", verified.subject), true),
         };
@@ -285,7 +289,7 @@ impl Broker {
         }
         let named = match tenant {
             Some(text) if text == own.id.to_string() || text == external => own.id,
-            Some(text) => self.find_named_tenant(text).await?.ok_or(Refusal::Tenant)?,
+            Some(text) => self.named_tenant(text).await?.ok_or(Refusal::Tenant)?,
             None => own.id,
         };
         let member = self
@@ -322,7 +326,10 @@ impl Broker {
     }
 
     /// A tenant by its id, or by the one name that an issuer has for it.
-    pub(crate) async fn find_named_tenant(&self, text: &str) -> Result<Option<TenantId>, Error> {
+    ///
+    /// # Errors
+    /// As the store answers.
+    pub async fn named_tenant(&self, text: &str) -> Result<Option<TenantId>, Error> {
         if let Ok(id) = text.parse::<TenantId>() {
             return Ok(self
                 .store()

@@ -188,39 +188,45 @@ impl Keyring {
     /// The tenant's keys, opened on first use; callers that ask at once share the work.
     pub(crate) async fn tenant(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, Error> {
         let root = self.root.load_full().ok_or_else(|| self.closed())?;
-        if let Some(keys) = self.tenants.get(&tenant) {
-            return Ok(keys);
-        }
-        // Boxed: the way through the store is large and seldom taken, and every request's future
-        // would carry it.
-        let opened = self.tenants.get_or_insert_async(&tenant, async {
-            let rows = self.store.tenant_keys(tenant).await?;
-            let mut active = None;
-            let mut keys = Vec::with_capacity(rows.len());
-            for row in rows {
-                if matches!(
-                    row.state,
-                    TenantKeyState::Retired | TenantKeyState::Destroyed
-                ) {
-                    continue;
-                }
-                let corrupt = || Error::Corrupt {
-                    record: row.id.to_string(),
-                };
-                let key = seal::open_key(&root, &ROOT_ID, &tenant_key_place(&row), &row.sealed)
-                    .map_err(|_| corrupt())?;
-                if check_value(&key, tenant, row.id) != row.check_value {
-                    return Err(corrupt());
-                }
-                if row.state == TenantKeyState::Active {
-                    active = Some(row.id);
-                }
-                keys.push((row.id, key));
+        match self.tenants.get(&tenant) {
+            Some(keys) => Ok(keys),
+            // Boxed: what the store needs on a miss is not to be carried along on every hit.
+            None => {
+                let opening = Box::pin(self.open_tenant(&root, tenant));
+                self.tenants.get_or_insert_async(&tenant, opening).await
             }
-            let active = active.ok_or(Error::NotFound { what: "tenant" })?;
-            Ok(Arc::new(TenantKeys { active, keys }))
-        });
-        Box::pin(opened).await
+        }
+    }
+
+    async fn open_tenant(
+        &self,
+        root: &SealKey,
+        tenant: TenantId,
+    ) -> Result<Arc<TenantKeys>, Error> {
+        let mut active = None;
+        let mut keys = Vec::new();
+        for row in self.store.tenant_keys(tenant).await? {
+            if matches!(
+                row.state,
+                TenantKeyState::Retired | TenantKeyState::Destroyed
+            ) {
+                continue;
+            }
+            let corrupt = || Error::Corrupt {
+                record: row.id.to_string(),
+            };
+            let place = tenant_key_place(&row);
+            let key = seal::open_key(root, &ROOT_ID, &place, &row.sealed).map_err(|_| corrupt())?;
+            if check_value(&key, tenant, row.id) != row.check_value {
+                return Err(corrupt());
+            }
+            if row.state == TenantKeyState::Active {
+                active = Some(row.id);
+            }
+            keys.push((row.id, key));
+        }
+        let active = active.ok_or(Error::NotFound { what: "tenant" })?;
+        Ok(Arc::new(TenantKeys { active, keys }))
     }
 
     /// A first key for a new tenant, as the effect that stores it.

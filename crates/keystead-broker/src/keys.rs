@@ -264,38 +264,13 @@ impl Broker {
             .iter()
             .any(|row| row.kind == keystead_store::KeyKind::Operator);
         if exists {
-            Ok(None)
-        } else {
-            self.create_key_from_shell(NewKey::operator("first start"))
-                .await
-                .map(|made| Some(made.text))
+            return Ok(None);
         }
-    }
-
-    /// A key made by whoever has this installation's shell and configuration, and so its store and
-    /// KMS: they need no key to make one. It is on record as made by the system.
-    ///
-    /// # Errors
-    /// As the store answers.
-    pub async fn create_key_from_shell(&self, new: NewKey) -> Result<CreatedKey, Error> {
-        let ctx = Context::anonymous(self.new_request_id(), None);
-        let (row, text) = self.new_key_row(new, "system".to_owned())?;
-        let on = On::kind(TargetKind::Key, TenantId::PLATFORM);
-        let mut entry = self.entry(
-            &ctx,
-            Action::Put,
-            &on,
-            keystead_core::action::Outcome::Allowed,
-        );
-        entry.caller = "system";
-        entry.reason = Some(row.id.to_string().into());
-        self.append(entry, vec![Effect::InsertKey(row.clone())])
+        let shell = Context::shell(self.new_request_id());
+        let made = self
+            .create_key(&shell, NewKey::operator("first start"))
             .await?;
-        self.epochs().move_callers();
-        Ok(CreatedKey {
-            key: row.try_into()?,
-            text,
-        })
+        Ok(Some(made.text))
     }
 }
 

@@ -31,7 +31,7 @@ mod verify;
 
 pub use audit::{EntryFilter, Proof, ProofAsk};
 pub use broker::{Broker, Context, Counters, Parts, ProxySettings, Readiness, Settings};
-pub use clock::{Clock, ClockHand};
+pub use clock::{Clock, ClockHand, random};
 pub use error::{Error, FieldFault};
 pub use integrations::{Changes, Created, Integration, IntegrationFilter, NewIntegration, Status};
 pub use keyring::KeyringSettings;

@@ -26,6 +26,8 @@ mod value;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 pub use append::{Receipt, Write};
 pub use effect::Effect;
 pub use error::Error;
@@ -131,7 +133,9 @@ impl Store {
     /// `None` where there is none to take.
     pub async fn take_context_key(&self) -> Result<Option<[u8; 32]>, Error> {
         match &self.0.backend {
-            Backend::Postgres(postgres) => self.in_time(postgres.take_context_key()).await,
+            Backend::Postgres(postgres) => {
+                self.in_time(Box::pin(postgres.take_context_key())).await
+            }
             Backend::Sqlite(_) => Ok(None),
         }
     }
@@ -166,7 +170,8 @@ impl Store {
                 Backend::Sqlite(sqlite) => sqlite.read(queries).await,
             }
         };
-        self.in_time(answers).await
+        // Boxed: what a driver keeps across its awaits is large, and every caller would carry it.
+        self.in_time(Box::pin(answers)).await
     }
 
     /// Runs bookkeeping statements, in one transaction.
@@ -177,10 +182,10 @@ impl Store {
                 Backend::Sqlite(sqlite) => sqlite.write(queries).await,
             }
         };
-        self.in_time(answers).await
+        self.in_time(Box::pin(answers)).await
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    async fn in_time<T>(&self, work: BoxFuture<'_, Result<T, Error>>) -> Result<T, Error> {
         tokio::time::timeout(self.0.deadline, work)
             .await
             .unwrap_or_else(|_| Err(Error::unavailable("the database did not answer in time")))

@@ -1,0 +1,108 @@
+//! Calls of the command line to a running Keystead, over the broker's own client.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::{Method, Request, header};
+use keystead_broker::net::{Client, ClientConfig, FetchLimits};
+use keystead_core::egress::Guard;
+use serde_json::Value;
+
+/// A server, and who asks it.
+pub(crate) struct Api {
+    client: Client,
+    url: String,
+    token: String,
+    tenant: Option<String>,
+}
+
+/// The server said no; the text is what it says to do.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    text: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Api {
+    /// Whatever address the person named is where they want to go: nothing is guarded here.
+    pub(crate) fn new(url: &str, token: &str, tenant: Option<&str>) -> anyhow::Result<Api> {
+        let anywhere = ["0.0.0.0/0", "::/0"]
+            .iter()
+            .filter_map(|net| net.parse().ok())
+            .collect();
+        Ok(Api {
+            client: Client::new(ClientConfig::new(Guard::new(anywhere)))?,
+            url: url.trim_end_matches('/').to_owned(),
+            token: token.to_owned(),
+            tenant: tenant.map(str::to_owned),
+        })
+    }
+
+    /// The answer's status and body, whatever they are.
+    pub(crate) async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<(u16, Bytes)> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        if let Some(tenant) = &self.tenant {
+            request = request.header("keystead-tenant", tenant);
+        }
+        let bytes = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Bytes::from(body.to_string())
+            }
+            None => Bytes::new(),
+        };
+        let request = request
+            .body(bytes)
+            .context("the URL or the token is malformed")?;
+        let limits = FetchLimits {
+            max_body: 16 << 20,
+            total: Duration::from_secs(60),
+        };
+        let answer = self
+            .client
+            .fetch(request, limits)
+            .await
+            .with_context(|| format!("{} does not answer", self.url))?;
+        Ok((answer.status().as_u16(), answer.into_body()))
+    }
+
+    /// The JSON of a successful answer; null where it has none.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let (status, bytes) = self.raw(method, path, body).await?;
+        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if (200..300).contains(&status) {
+            return Ok(json);
+        }
+        let mut text = match json["detail"].as_str().or(json["title"].as_str()) {
+            Some(said) => format!("{status}: {said}"),
+            None => format!("the answer was {status}"),
+        };
+        for fault in json["errors"].as_array().into_iter().flatten() {
+            let part = |name: &str| fault[name].as_str().unwrap_or_default().to_owned();
+            text.push_str(&format!("\n  {}: {}", part("path"), part("message")));
+        }
+        Err(Refused { status, text }.into())
+    }
+}

@@ -1,0 +1,242 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use keystead_core::action::Role;
+
+/// Your users' keys, used in your stead. Your app holds none of them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keystead",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
+pub(crate) struct Cli {
+    /// The configuration file; `keystead.toml` here, if there is one.
+    #[arg(long, global = true, env = "KEYSTEAD_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Try it: a server, two tenants, a sample provider, and the main job done in front of you.
+    Dev(Dev),
+    /// Serve.
+    Serve,
+    /// Prepare a database.
+    #[command(subcommand)]
+    Setup(Setup),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Service keys and operator keys of this installation.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Tokens of the development issuer.
+    #[command(subcommand)]
+    Token(Token),
+    /// Integrations, over the API: KEYSTEAD_URL says where, KEYSTEAD_TOKEN who, KEYSTEAD_TENANT for whom.
+    Integrations(Integrations),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Print the OpenAPI document.
+    #[command(hide = true)]
+    Openapi,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Where to keep its data.
+    #[arg(long, default_value = "keystead-data", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Print one line of JSON once it serves, and do no job of its own.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Do the job once and end.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Setup {
+    /// Make the roles and the schema in a PostgreSQL database, or bring them up to date.
+    Postgres {
+        /// The database, as a role that may create roles: postgres://admin:…@host/database
+        #[arg(long, value_name = "URL")]
+        admin_url: String,
+        /// Set new passwords for roles that exist; running servers have to be given the new URLs.
+        #[arg(long)]
+        new_passwords: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say what is wrong with it, reaching everything that it names.
+    Check,
+    /// Print the default configuration with what each setting means.
+    Default,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key; it is shown once.
+    Create(KeysCreate),
+    /// List keys, without their text.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a key: at once, and within a second on every node.
+    Revoke {
+        /// Its id.
+        #[arg(value_name = "key_…")]
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysCreate {
+    /// What to call it.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// An operator key.
+    #[arg(long, conflicts_with_all = ["scope", "tenant"])]
+    pub(crate) operator: bool,
+    /// What a service key may do: ACTIONS[:PROVIDERS[:INTEGRATIONS]], such as use,info:openai.
+    #[arg(long, required_unless_present = "operator", value_name = "SCOPE")]
+    pub(crate) scope: Vec<String>,
+    /// The only tenant it may act in, by id or its issuer's name for it.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Address ranges it may be used from; anywhere, if none is given.
+    #[arg(long = "allow", value_name = "CIDR")]
+    pub(crate) addresses: Vec<IpNet>,
+    /// How long it is valid, in days.
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) days: Option<u32>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a JWT of the development issuer (see `keystead dev`).
+    Mint {
+        /// Where `keystead dev` keeps its data.
+        #[arg(long, default_value = "keystead-data", value_name = "DIR")]
+        data: PathBuf,
+        /// Who.
+        #[arg(long)]
+        subject: String,
+        /// In which tenant; their own, if none is given.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// In which role.
+        #[arg(long)]
+        role: Option<Role>,
+        /// For how many minutes; a day at most.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
+        minutes: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Integrations {
+    /// Where Keystead is.
+    #[arg(
+        long,
+        global = true,
+        env = "KEYSTEAD_URL",
+        default_value = "http://127.0.0.1:8200"
+    )]
+    pub(crate) url: String,
+    /// For which tenant, where the token is good for several.
+    #[arg(long, global = true, env = "KEYSTEAD_TENANT")]
+    pub(crate) tenant: Option<String>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: IntegrationsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IntegrationsCommand {
+    /// List them.
+    List,
+    /// Add one; the credential is read from standard input, as text or as a JSON object.
+    Add {
+        /// What to call it.
+        name: String,
+        /// The provider.
+        #[arg(long = "type", value_name = "PROVIDER")]
+        type_: String,
+        /// A setting of the provider.
+        #[arg(long = "set", value_name = "NAME=VALUE")]
+        settings: Vec<String>,
+    },
+    /// Try its credential now.
+    Test {
+        /// Its id.
+        #[arg(value_name = "int_…")]
+        id: String,
+    },
+    /// Switch it off; nothing uses it then.
+    Disable {
+        /// Its id.
+        #[arg(value_name = "int_…")]
+        id: String,
+    },
+    /// Destroy it and every version of its credential.
+    Remove {
+        /// Its id.
+        #[arg(value_name = "int_…")]
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Print the newest entries.
+    Tail {
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: u64,
+        /// Go on printing new ones.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Check the log: its order, its tree, and that older checkpoints are its beginning.
+    Verify {
+        /// An export to check instead of this installation's log.
+        file: Option<PathBuf>,
+        /// A checkpoint that was kept elsewhere; as many as you have.
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Vec<PathBuf>,
+        /// The key that checks checkpoints (`…/api/audit/key`), for an export.
+        #[arg(long, value_name = "KEY", required_unless_present = "config")]
+        key: Option<String>,
+    },
+    /// Write the whole log, its signed checkpoint and the key that checks it.
+    Export {
+        /// The file; beside it come FILE.checkpoint and FILE.key.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}

@@ -1,0 +1,190 @@
+//! `keystead audit tail|verify|export`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use keystead_broker::{Broker, Context};
+use keystead_core::log::{Checkpoint, ExportVerifier, Verified, VerifierKey};
+
+use crate::cli::Audit;
+use crate::logs::say;
+use crate::wiring;
+
+pub(super) async fn run(config: Option<PathBuf>, command: Audit) -> anyhow::Result<()> {
+    match command {
+        Audit::Verify {
+            file: Some(file),
+            checkpoint,
+            key,
+        } => {
+            let key = key.context(
+                "give --key, as /api/audit/key says it: an export does not vouch for itself",
+            )?;
+            report(verify_file(&file, &checkpoint, &key.parse()?)?);
+            Ok(())
+        }
+        Audit::Verify {
+            file: None,
+            checkpoint,
+            key,
+        } => {
+            let broker = wiring::broker(&wiring::load(config)?, Vec::new()).await?;
+            let key: VerifierKey = key.unwrap_or_else(|| broker.verifier_key()).parse()?;
+            report(verify_store(&broker, &checkpoint, &key).await?);
+            Ok(())
+        }
+        Audit::Tail { lines, follow } => {
+            tail(
+                &wiring::broker(&wiring::load(config)?, Vec::new()).await?,
+                lines,
+                follow,
+            )
+            .await
+        }
+        Audit::Export { out } => {
+            export(
+                &wiring::broker(&wiring::load(config)?, Vec::new()).await?,
+                &out,
+            )
+            .await
+        }
+    }
+}
+
+fn checkpoints(files: &[PathBuf], key: &VerifierKey) -> anyhow::Result<Vec<(u64, [u8; 32])>> {
+    files
+        .iter()
+        .map(|path| {
+            let note = std::fs::read_to_string(path)
+                .with_context(|| format!("{} cannot be read", path.display()))?;
+            let checkpoint = Checkpoint::parse_signed(&note, key).with_context(|| {
+                format!("{} is not a checkpoint signed by that key", path.display())
+            })?;
+            Ok((checkpoint.size, checkpoint.root))
+        })
+        .collect()
+}
+
+fn verify_file(file: &Path, files: &[PathBuf], key: &VerifierKey) -> anyhow::Result<Verified> {
+    let mut known = checkpoints(files, key)?;
+    let beside = beside(file, "checkpoint");
+    if beside.exists() {
+        known.extend(checkpoints(&[beside], key)?);
+    }
+    if known.is_empty() {
+        bail!(
+            "give --checkpoint: without a signed head nobody can tell whether the end is missing"
+        );
+    }
+    let mut verifier = ExportVerifier::new(known)?;
+    let reader = BufReader::new(
+        File::open(file).with_context(|| format!("{} cannot be read", file.display()))?,
+    );
+    for line in reader.lines() {
+        verifier.push(&line?)?;
+    }
+    Ok(verifier.finish()?)
+}
+
+/// The log itself, against its own head and what was kept elsewhere.
+async fn verify_store(
+    broker: &Broker,
+    files: &[PathBuf],
+    key: &VerifierKey,
+) -> anyhow::Result<Verified> {
+    let shell = Context::shell(broker.new_request_id());
+    let mut known = checkpoints(files, key)?;
+    let head = Checkpoint::parse_signed(&broker.checkpoint(&shell).await?, key)?;
+    known.push((head.size, head.root));
+    let mut verifier = ExportVerifier::new(known)?;
+    let mut next = 0;
+    while next < head.size {
+        let leaves = broker.export(&shell, next).await?;
+        if leaves.is_empty() {
+            break;
+        }
+        for leaf in leaves
+            .iter()
+            .take(usize::try_from(head.size - next).unwrap_or(usize::MAX))
+        {
+            verifier.push(leaf)?;
+        }
+        next += leaves.len() as u64;
+    }
+    Ok(verifier.finish()?)
+}
+
+fn report(verified: Verified) {
+    say(format_args!(
+        "{} entries, in order and unchanged; {} of them under a signed checkpoint",
+        verified.size, verified.covered
+    ));
+}
+
+async fn tail(broker: &Broker, lines: u64, follow: bool) -> anyhow::Result<()> {
+    let shell = Context::shell(broker.new_request_id());
+    let size = Checkpoint::parse_signed(
+        &broker.checkpoint(&shell).await?,
+        &broker.verifier_key().parse()?,
+    )?
+    .size;
+    let mut next = size.saturating_sub(lines);
+    let mut until = Some(size);
+    loop {
+        let leaves = broker.export(&shell, next).await?;
+        // Looking is on record too: what this command itself leaves is not its news.
+        let own = format!("\"request\":\"{}\"", shell.request);
+        for leaf in &leaves {
+            if until.is_none_or(|until| next < until) && !leaf.contains(&own) {
+                say(leaf);
+            }
+            next += 1;
+        }
+        if !follow {
+            return Ok(());
+        }
+        until = None;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn export(broker: &Broker, out: &Path) -> anyhow::Result<()> {
+    let shell = Context::shell(broker.new_request_id());
+    let key = broker.verifier_key();
+    let note = broker.checkpoint(&shell).await?;
+    let size = Checkpoint::parse_signed(&note, &key.parse()?)?.size;
+    let mut file = BufWriter::new(
+        File::create(out).with_context(|| format!("{} cannot be written", out.display()))?,
+    );
+    let mut next = 0;
+    while next < size {
+        let leaves = broker.export(&shell, next).await?;
+        if leaves.is_empty() {
+            bail!("the log ended at {next}, before its signed size {size}");
+        }
+        for leaf in leaves
+            .iter()
+            .take(usize::try_from(size - next).unwrap_or(usize::MAX))
+        {
+            writeln!(file, "{leaf}")?;
+        }
+        next += leaves.len() as u64;
+    }
+    file.into_inner()
+        .map_err(|fault| fault.into_error())?
+        .sync_all()?;
+    std::fs::write(beside(out, "checkpoint"), note)?;
+    std::fs::write(beside(out, "key"), format!("{key}\n"))?;
+    say(format_args!("{size} entries"));
+    Ok(())
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    PathBuf::from(name)
+}

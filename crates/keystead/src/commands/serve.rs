@@ -1,0 +1,74 @@
+//! `keystead serve`.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::Context;
+use keystead_broker::Broker;
+use keystead_http::{Face, Limits, Settings, serve};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::logs::{self, say};
+use crate::wiring;
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    logs::start(&config.log)?;
+    let broker = wiring::broker(&config, Vec::new()).await?;
+    if let Some(key) = broker.first_operator_key().await? {
+        say(format_args!(
+            "The operator key of this installation; it is shown this once:\n{}",
+            key.expose()
+        ));
+    }
+    let listener = listen(&config).await?;
+    if config.server.is_public() {
+        tracing::warn!(listen = %config.server.listen, "other machines can reach this address: put a TLS terminator in front");
+    }
+    tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
+    serve_until(&config, broker, listener, ended()?).await;
+    Ok(())
+}
+
+/// Takes the address.
+pub(super) async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let listen = config.server.listen;
+    TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen}: is another server there? set [server] listen")
+    })
+}
+
+/// Serves until `end`, then lets what has begun finish.
+pub(super) async fn serve_until(
+    config: &Config,
+    broker: Broker,
+    listener: TcpListener,
+    end: impl Future<Output = ()>,
+) {
+    let settings = Settings {
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        log_requests: config.log.requests,
+    };
+    let limits = Limits {
+        connections: config.server.max_connections,
+        grace: Duration::from_secs(config.server.grace_seconds),
+        ..Limits::default()
+    };
+    serve(listener, Face::new(broker.clone(), settings), limits, end).await;
+    broker.note_uses().await;
+    tracing::info!("ended");
+}
+
+/// Ends at SIGTERM or SIGINT.
+pub(super) fn ended() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,36 @@
+//! Structured logs on standard error, and faults of a command as a person reads them.
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::config::{Log, LogFormat};
+
+/// Starts logging. The drivers' own parameters never get in: `log` is not bridged to `tracing`.
+pub(crate) fn start(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.level)
+        .with_context(|| format!("[log] level = {:?} is not a level", log.level))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::NONE)
+        .with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.with_target(false).try_init(),
+    };
+    started.map_err(|fault| anyhow::anyhow!("logging could not be started: {fault}"))
+}
+
+/// One fault, on standard error, with its causes.
+#[allow(clippy::print_stderr)] // what a command says to a person
+pub(crate) fn complain(fault: &anyhow::Error) {
+    eprintln!("keystead: {fault:#}");
+}
+
+/// What a command was asked for, on standard output.
+#[allow(clippy::print_stdout)] // what a command answers
+pub(crate) fn say(text: impl std::fmt::Display) {
+    use std::io::Write;
+    // A closed pipe ends the command elsewhere; there is nobody to tell.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

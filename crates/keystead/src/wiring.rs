@@ -1,0 +1,206 @@
+//! From configuration to a running broker.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use keystead_broker::callers::{IssuerSettings, KeySource, Verifier};
+use keystead_broker::kms::{FileKms, Kms};
+use keystead_broker::net::{Client, ClientConfig, certificates_from_pem};
+use keystead_broker::{
+    Broker, Clock, KeyringSettings, Limits, Parts, ProxySettings, Rate, Settings,
+};
+use keystead_core::egress::Guard;
+use keystead_core::policy::Openings;
+use keystead_core::provider::Catalogue;
+use keystead_store::{Store, StoreConfig};
+
+use crate::config::{self, Config, Issuer, KmsDriver};
+
+/// The configuration file that is meant: the one named, else `keystead.toml` here.
+pub(crate) fn config_file(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| Some(PathBuf::from("keystead.toml")).filter(|path| path.exists()))
+}
+
+/// Reads the configuration.
+#[allow(clippy::disallowed_methods)] // the one reading of the environment
+pub(crate) fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
+    Ok(config::load(
+        config_file(named).as_deref(),
+        std::env::vars(),
+    )?)
+}
+
+/// Opens the store.
+pub(crate) async fn store(config: &Config) -> anyhow::Result<Store> {
+    let mut wanted = StoreConfig::new(config.store.url.text("[store] url")?.to_string());
+    if let Some(url) = &config.store.system_url {
+        wanted = wanted.with_system_url(url.text("[store] system_url")?.to_string());
+    }
+    wanted.connections = config.store.connections;
+    Store::open(wanted)
+        .await
+        .context("the store could not be opened")
+}
+
+/// The one way out.
+pub(crate) fn client(config: &Config) -> anyhow::Result<Client> {
+    let mut wanted = ClientConfig::new(Guard::new(config.egress.allow.clone()));
+    if let Some(path) = &config.egress.extra_ca {
+        wanted.extra_roots = certificates_from_pem(path)
+            .map_err(|fault| anyhow::anyhow!("[egress] extra_ca = {}: {fault}", path.display()))?;
+    }
+    Client::new(wanted).context("the outbound client could not be made")
+}
+
+/// The providers: the embedded ones, those of the folder, and what the operator sets of them.
+pub(crate) fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
+    let mut catalogue = Catalogue::embedded()?;
+    if let Some(folder) = &config.providers.folder {
+        let files = read_folder(folder)?;
+        let files = files
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str()));
+        catalogue = catalogue.with_own(files, config.providers.dangerous_allow_override)?;
+    }
+    for (id, provider) in &config.provider {
+        catalogue =
+            catalogue.with_settings(id, provider.base_url.as_deref(), &provider.approved)?;
+    }
+    Ok(catalogue)
+}
+
+fn read_folder(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let read = || format!("[providers] folder = {} cannot be read", folder.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(read)? {
+        let path = entry.with_context(read)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("{} cannot be read", path.display()))?;
+            files.push((path.display().to_string(), text));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn issuer(issuer: &Issuer) -> anyhow::Result<IssuerSettings> {
+    let what = format!("[[issuer]] {}", issuer.name);
+    let keys = match (&issuer.jwks_url, &issuer.jwks, &issuer.hs256_secret) {
+        (Some(url), None, None) => KeySource::JwksUrl(url.clone()),
+        (None, Some(jwks), None) => KeySource::Jwks(jwks.text(&what)?.to_string()),
+        (None, None, Some(secret)) => KeySource::Hs256Secret(secret.read(&what)?),
+        _ => bail!(
+            "{what}: give one of jwks_url, jwks = {{ file = … }}, hs256_secret = {{ file = … }}"
+        ),
+    };
+    let texts = |list: &[String]| list.to_vec();
+    let mut settings = IssuerSettings::new(&issuer.name, &issuer.issuer, &[], &[], keys);
+    settings.audience = texts(&issuer.audience);
+    settings.algorithms = texts(&issuer.algorithms);
+    settings.tenant_claim = issuer.tenant_claim.clone();
+    settings.role_claim = issuer.role_claim.clone();
+    settings.default_role = issuer.default_role;
+    settings.allow_service_role = issuer.allow_service_role;
+    settings.allow_anonymous = issuer.allow_anonymous;
+    settings.allow_third_party_clients = issuer.allow_third_party_clients;
+    if let Some(seconds) = issuer.max_lifetime_seconds {
+        settings.max_lifetime = Duration::from_secs(seconds);
+    }
+    if let Some(seconds) = issuer.leeway_seconds {
+        settings.leeway = Duration::from_secs(seconds);
+    }
+    Ok(settings)
+}
+
+fn rate(setting: &str, text: &str) -> anyhow::Result<Rate> {
+    text.parse().with_context(|| format!("[limits] {setting}"))
+}
+
+fn limits(config: &config::Limits) -> anyhow::Result<Limits> {
+    Ok(Limits {
+        user: rate("user", &config.user)?,
+        service: rate("service", &config.service)?,
+        operator: rate("operator", &config.operator)?,
+        anonymous: rate("anonymous", &config.anonymous)?,
+        integration: config
+            .integration
+            .iter()
+            .map(|(provider, text)| {
+                Ok((
+                    provider.clone(),
+                    rate(&format!("integration.{provider}"), text)?,
+                ))
+            })
+            .collect::<anyhow::Result<_>>()?,
+    })
+}
+
+/// How the broker is to behave.
+pub(crate) fn settings(config: &Config) -> anyhow::Result<Settings> {
+    let seconds = Duration::from_secs;
+    Ok(Settings {
+        limits: limits(&config.limits)?,
+        openings: Openings {
+            reveal_users: config.reveal.users.iter().copied().collect(),
+        },
+        keyring: KeyringSettings {
+            reopen: seconds(config.kms.reopen_seconds),
+            grace: seconds(config.kms.grace_seconds),
+        },
+        proxy: ProxySettings {
+            head_timeout: seconds(config.proxy.head_timeout_seconds),
+            idle_timeout: seconds(config.proxy.idle_timeout_seconds),
+            max_request_body: config.proxy.max_request_body,
+            max_signed_body: config.proxy.max_signed_body,
+            redact_bodies: config.proxy.redact_bodies,
+        },
+    })
+}
+
+/// A key service, as configured. The file is made only where there is no installation yet: later,
+/// a new one would hide the loss of the old.
+pub(crate) fn kms(config: &Config, first_start: bool) -> anyhow::Result<Box<dyn Kms>> {
+    Ok(match config.kms.driver {
+        KmsDriver::File => Box::new(FileKms::open(&config.kms.path, first_start)?),
+    })
+}
+
+/// Everything that can be checked without starting.
+pub(crate) fn verifier(
+    config: &Config,
+    client: &Client,
+    more: Vec<IssuerSettings>,
+) -> anyhow::Result<Verifier> {
+    let mut issuers = more;
+    for one in &config.issuer {
+        issuers.push(issuer(one)?);
+    }
+    Ok(Verifier::new(issuers, Arc::new(client.clone()))?)
+}
+
+/// A running broker.
+pub(crate) async fn broker(config: &Config, more: Vec<IssuerSettings>) -> anyhow::Result<Broker> {
+    let client = client(config)?;
+    let (catalogue, callers) = (catalogue(config)?, verifier(config, &client, more)?);
+    let settings = settings(config)?;
+    let store = store(config).await?;
+    let first_start = store.installation().await?.is_none();
+    let kms = kms(config, first_start)?;
+    let clock = Clock::default();
+    Ok(Broker::start(Parts {
+        store,
+        kms,
+        client,
+        catalogue,
+        callers,
+        settings,
+        clock,
+    })
+    .await?)
+}
