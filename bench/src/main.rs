@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod load;
+mod postgres;
 mod server;
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: &str = "\
 keystead-bench bare BODY_BYTES
 keystead-bench plain-proxy UPSTREAM_ADDRESS
+keystead-bench postgres   (until standard input is closed)
 keystead-bench load ADDRESS CONNECTIONS WARM_UP_SECONDS SECONDS   (the request on standard input)";
 
 fn main() -> Result<()> {
@@ -24,6 +26,7 @@ fn main() -> Result<()> {
     match words[..] {
         ["bare", bytes] => server::bare(bytes.parse().context(USAGE)?),
         ["plain-proxy", upstream] => server::plain_proxy(upstream),
+        ["postgres"] => postgres::until_closed(),
         ["load", address, connections, warm_up, seconds] => load::command(load::Load {
             address: address.parse().context(USAGE)?,
             connections: connections.parse().context(USAGE)?,

@@ -47,7 +47,7 @@ const DIRECTION: &[(&str, &[&str], &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("tokio-postgres", &["keystead-store"]),
     ("tokio-postgres-rustls", &["keystead-store"]),
-    ("deadpool-postgres", &["keystead-store"]),
+    ("deadpool", &["keystead-store"]),
     ("rusqlite", &["keystead-store"]),
     ("axum", &["keystead-http", "keystead-testkit"]),
     ("utoipa", &["keystead-http"]),

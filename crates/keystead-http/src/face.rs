@@ -112,7 +112,8 @@ impl Face {
         let method = request.method().clone();
         let proxied = request.uri().path().starts_with(proxy::PREFIX);
         let answer = if proxied {
-            contain(proxy::forward(shared, request, arrival)).await
+            // Boxed: every open connection has room for its request's future, also while it rests.
+            contain(proxy::forward(shared, request, arrival).boxed()).await
         } else {
             request.extensions_mut().insert(arrival);
             let handled = TowerToHyperService::new(router.clone()).call(request);
@@ -166,8 +167,8 @@ impl Face {
 }
 
 /// Works here; `None` where it panics.
-async fn contain<T>(work: impl Future<Output = T>) -> Option<T> {
-    AssertUnwindSafe(work).catch_unwind().await.ok()
+fn contain<T>(work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    AssertUnwindSafe(work).catch_unwind().map(Result::ok)
 }
 
 /// Works to the end in a task of its own, whether or not somebody waits; `None` where it panics.
