@@ -4,14 +4,14 @@ use std::future::Future;
 
 use keystead_core::action::{Outcome, Role, TargetKind};
 use keystead_core::entry::Leaf;
-use keystead_core::ids::{InstallationId, IntegrationId, TenantId};
+use keystead_core::ids::{IntegrationId, TenantId};
 use keystead_core::log::{
     consistency_proof, inclusion_proof, leaf_hash, verify_consistency, verify_inclusion,
 };
 use keystead_core::time::Time;
 use keystead_store::{
-    Effect, EntryFilter, Error, IdempotencyRow, InstallationRow, IntegrationChange,
-    IntegrationFilter, LimitCount, Note, Status, Store, TenantKeyState, TenantState, Write,
+    Effect, EntryFilter, Error, IdempotencyRow, IntegrationChange, IntegrationFilter, LimitCount,
+    Note, Status, Store, TenantKeyState, TenantState, Write,
 };
 
 use crate::fixture::*;
@@ -159,16 +159,7 @@ async fn a_name_is_taken_once_per_tenant(store: Store) {
 
 async fn the_first_start_happens_once(store: Store) {
     assert_eq!(store.installation().await.unwrap(), None);
-    let row = InstallationRow {
-        id: InstallationId::from_uuid(uuid()),
-        root_key: b"wrapped".to_vec(),
-        kms: "file".to_owned(),
-        check_value: [1; 32],
-        context_key: b"sealed 1".to_vec(),
-        log_key: b"sealed 2".to_vec(),
-        lookup_key: b"sealed 3".to_vec(),
-        created_at: NOW,
-    };
+    let row = installation();
     let effect = Effect::InsertInstallation(row.clone());
     append(&store, TenantId::PLATFORM, vec![effect.clone()])
         .await

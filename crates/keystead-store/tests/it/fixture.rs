@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use keystead_core::action::{Action, Outcome, Role, TargetKind};
 use keystead_core::entry::Entry;
-use keystead_core::ids::{IntegrationId, KeyId, MemberId, RequestId, SealKeyId, TenantId};
+use keystead_core::ids::{
+    InstallationId, IntegrationId, KeyId, MemberId, RequestId, SealKeyId, TenantId,
+};
 use keystead_core::time::Time;
 use keystead_store::{
-    CredentialRow, Effect, IntegrationRow, KeyKind, KeyRow, MemberRow, Receipt, Setup, Status,
-    Store, StoreConfig, TenantKeyRow, TenantKeyState, TenantRow, TenantState, Write,
+    CredentialRow, Effect, InstallationRow, IntegrationRow, KeyKind, KeyRow, MemberRow, Receipt,
+    Setup, Status, Store, StoreConfig, TenantKeyRow, TenantKeyState, TenantRow, TenantState, Write,
     setup_postgres,
 };
 use uuid::Uuid;
@@ -251,5 +253,18 @@ pub(crate) fn insert(row: &IntegrationRow, key: SealKeyId) -> Effect {
     Effect::InsertIntegration {
         integration: Box::new(row.clone()),
         credential: credential(row.tenant, row.id, 1, key),
+    }
+}
+
+pub(crate) fn installation() -> InstallationRow {
+    InstallationRow {
+        id: InstallationId::from_uuid(uuid()),
+        root_key: b"wrapped".to_vec(),
+        kms: "file".to_owned(),
+        check_value: [1; 32],
+        context_key: b"sealed 1".to_vec(),
+        log_key: b"sealed 2".to_vec(),
+        lookup_key: b"sealed 3".to_vec(),
+        created_at: NOW,
     }
 }

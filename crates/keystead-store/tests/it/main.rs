@@ -1,7 +1,10 @@
 //! The store from outside: one suite of named behaviours for every database it runs on, and what
-//! only PostgreSQL has to prove.
+//! only one of them has to prove.
 
 #![allow(clippy::unwrap_used)]
 
 mod conformance;
+mod faults;
 mod fixture;
+mod isolation;
+mod schema;
