@@ -79,16 +79,9 @@ impl Broker {
         let decided = self
             .decide(ctx, Action::Audit, &On::kind(TargetKind::Audit, tenant))
             .await?;
-        let before = match filter.after.as_deref().map(str::parse::<u64>).transpose() {
+        let before = match Page::<String>::after(filter.after.as_deref()) {
             Ok(before) => before,
-            Err(_) => {
-                return Err(decided
-                    .fail(Error::field(
-                        "after",
-                        "is not a place in this list: use `next` of the page before",
-                    ))
-                    .await);
-            }
+            Err(fault) => return Err(decided.fail(fault).await),
         };
         decided.record().await?;
         let limit = Page::<String>::limit(filter.limit);

@@ -203,16 +203,9 @@ impl Broker {
                 .map_or(id.clone(), |provider| provider.id.clone())
         });
         let decided = self.decide(ctx, Action::List, &on).await?;
-        let after = match filter.after.as_deref().map(str::parse).transpose() {
+        let after = match Page::<IntegrationRow>::after(filter.after.as_deref()) {
             Ok(after) => after,
-            Err(_) => {
-                return Err(decided
-                    .fail(Error::field(
-                        "after",
-                        "is not a place in this list: use `next` of the page before",
-                    ))
-                    .await);
-            }
+            Err(fault) => return Err(decided.fail(fault).await),
         };
         let limit = Page::<IntegrationRow>::limit(filter.limit);
         let (status, disabled) = match filter.status {

@@ -232,25 +232,7 @@ impl Keyring {
     /// A first key for a new tenant, as the effect that stores it.
     pub(crate) fn new_tenant_key(&self, tenant: TenantId, at: Time) -> Result<Effect, Error> {
         let root = self.root.load_full().ok_or_else(|| self.closed())?;
-        let key = SealKey::from_bytes(clock::random()?);
-        let mut row = TenantKeyRow {
-            tenant,
-            id: SealKeyId::from_uuid(clock::new_uuid(at)?),
-            generation: 1,
-            state: TenantKeyState::Active,
-            sealed: Vec::new(),
-            check_value: [0; 32],
-            created_at: at,
-        };
-        row.check_value = check_value(&key, tenant, row.id);
-        row.sealed = seal::seal_key(
-            &root,
-            &ROOT_ID,
-            &tenant_key_place(&row),
-            clock::random()?,
-            &key,
-        );
-        Ok(Effect::InsertTenantKey(row))
+        Ok(Effect::InsertTenantKey(first_key(&root, tenant, at)?))
     }
 
     /// Asks the KMS again when it is time, and acts on the answer. Call every few seconds.
@@ -318,6 +300,24 @@ fn tenant_key_place(row: &TenantKeyRow) -> Place {
         field: 0,
         version: row.generation,
     }
+}
+
+/// A fresh key for a tenant, sealed under the root key.
+fn first_key(root: &SealKey, tenant: TenantId, at: Time) -> Result<TenantKeyRow, Error> {
+    let key = SealKey::from_bytes(clock::random()?);
+    let id = SealKeyId::from_uuid(clock::new_uuid(at)?);
+    let mut row = TenantKeyRow {
+        tenant,
+        id,
+        generation: 1,
+        state: TenantKeyState::Active,
+        sealed: Vec::new(),
+        check_value: check_value(&key, tenant, id),
+        created_at: at,
+    };
+    let place = tenant_key_place(&row);
+    row.sealed = seal::seal_key(root, &ROOT_ID, &place, clock::random()?, &key);
+    Ok(row)
 }
 
 fn check_value(key: &SealKey, tenant: TenantId, id: SealKeyId) -> [u8; 32] {
@@ -423,25 +423,11 @@ async fn make_installation(
         Effect::InsertInstallation(row.clone()),
         Effect::InsertTenant(platform),
     ];
-    let platform_key = SealKey::from_bytes(clock::random()?);
-    let mut key_row = TenantKeyRow {
-        tenant: TenantId::PLATFORM,
-        id: SealKeyId::from_uuid(clock::new_uuid(at)?),
-        generation: 1,
-        state: TenantKeyState::Active,
-        sealed: Vec::new(),
-        check_value: [0; 32],
-        created_at: at,
-    };
-    key_row.check_value = check_value(&platform_key, key_row.tenant, key_row.id);
-    key_row.sealed = seal::seal_key(
+    effects.push(Effect::InsertTenantKey(first_key(
         &root,
-        &ROOT_ID,
-        &tenant_key_place(&key_row),
-        clock::random()?,
-        &platform_key,
-    );
-    effects.push(Effect::InsertTenantKey(key_row));
+        TenantId::PLATFORM,
+        at,
+    )?));
     match store.append(Write { entry, effects }).await {
         Ok(_) => Ok((row, root)),
         Err(keystead_store::Error::Duplicate { .. } | keystead_store::Error::Conflict { .. }) => {

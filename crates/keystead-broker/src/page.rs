@@ -1,5 +1,9 @@
 //! Lists in pages.
 
+use std::str::FromStr;
+
+use crate::error::Error;
+
 /// The most that one page holds.
 pub(crate) const MOST: u32 = 200;
 
@@ -16,6 +20,14 @@ impl<T> Page<T> {
     /// The page size that is meant: 1 to 200.
     pub(crate) fn limit(asked: u32) -> u32 {
         asked.clamp(1, MOST)
+    }
+
+    /// Where a page begins, from what a caller gave as `after`.
+    pub(crate) fn after<P: FromStr>(given: Option<&str>) -> Result<Option<P>, Error> {
+        given.map(str::parse).transpose().map_err(|_| {
+            let message = "is not a place in this list: use `next` of the page before";
+            Error::field("after", message)
+        })
     }
 
     /// From the rows of a query that asked for one more than the page holds.

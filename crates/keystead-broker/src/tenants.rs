@@ -138,16 +138,12 @@ impl Broker {
         after: Option<String>,
     ) -> Result<Page<Tenant>, Error> {
         let on = On::kind(TargetKind::Tenant, TenantId::PLATFORM);
-        self.decide(ctx, Action::List, &on).await?.record().await?;
-        let after = match after {
-            Some(text) => Some(text.parse().map_err(|_| {
-                Error::field(
-                    "after",
-                    "is not a place in this list: use `next` of the page before",
-                )
-            })?),
-            None => None,
+        let decided = self.decide(ctx, Action::List, &on).await?;
+        let after = match Page::<Tenant>::after(after.as_deref()) {
+            Ok(after) => after,
+            Err(fault) => return Err(decided.fail(fault).await),
         };
+        decided.record().await?;
         let limit = Page::<Tenant>::limit(limit);
         let rows = self.store().list_tenants(after, limit + 1).await?;
         Ok(Page::of(rows, limit, |row| row.id.to_string()).map(Tenant::from))
