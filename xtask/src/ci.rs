@@ -28,9 +28,7 @@ pub(crate) fn command(args: Args) -> Result<()> {
         run(cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
     }
     test::tests(None)?;
-    if root().join("openapi.json").exists() {
-        openapi::check()?;
-    }
+    openapi::check()?;
     fuzz::smoke()?;
 
     let after = tree()?;
