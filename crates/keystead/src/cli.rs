@@ -117,7 +117,7 @@ pub(crate) struct KeysCreate {
     /// An operator key.
     #[arg(long, conflicts_with_all = ["scope", "tenant"])]
     pub(crate) operator: bool,
-    /// What a service key may do: ACTIONS[:PROVIDERS[:INTEGRATIONS]], such as use,info:openai.
+    /// What a service key may do: `ACTIONS[:PROVIDERS[:INTEGRATIONS]]`, such as use,info:openai.
     #[arg(long, required_unless_present = "operator", value_name = "SCOPE")]
     pub(crate) scope: Vec<String>,
     /// The only tenant it may act in, by id or its issuer's name for it.
