@@ -134,6 +134,14 @@ impl Error {
         }
     }
 
+    /// What the log and whoever runs the installation are told beside the message.
+    pub fn context(&self) -> Option<&str> {
+        match self {
+            Error::Unavailable { context, .. } | Error::Internal { context } => Some(context),
+            _ => None,
+        }
+    }
+
     /// A short word for the fault, as entries say it.
     pub const fn word(&self) -> &'static str {
         match self {

@@ -374,19 +374,15 @@ async fn make_installation(
             &key,
         ))
     };
-    let context_key = match store.take_context_key().await? {
-        Some(key) => {
-            let key = SealKey::from_bytes(key);
-            seal::seal_key(
-                &root,
-                &ROOT_ID,
-                &platform_place(id, Kind::ContextKey),
-                clock::random()?,
-                &key,
-            )
-        }
-        None => fresh(Kind::ContextKey)?,
+    // The database has a context key from its set-up; an embedded store has no use for one.
+    let context = match store.take_context_key().await? {
+        Some(key) => SealKey::from_bytes(key),
+        None => SealKey::from_bytes(clock::random()?),
     };
+    // What is appended below already has rows of a tenant.
+    store.set_context_key(*context.dangerous_bytes());
+    let context_place = platform_place(id, Kind::ContextKey);
+    let context_key = seal::seal_key(&root, &ROOT_ID, &context_place, clock::random()?, &context);
     let row = InstallationRow {
         id,
         kms: kms.name().to_owned(),

@@ -24,7 +24,13 @@ pub(crate) fn start(log: &Log) -> anyhow::Result<()> {
 /// One fault, on standard error, with its causes.
 #[allow(clippy::print_stderr)] // what a command says to a person
 pub(crate) fn complain(fault: &anyhow::Error) {
-    eprintln!("keystead: {fault:#}");
+    let context = fault
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<keystead_broker::Error>()?.context());
+    match context {
+        Some(context) => eprintln!("keystead: {fault:#}: {context}"),
+        None => eprintln!("keystead: {fault:#}"),
+    }
 }
 
 /// What a command was asked for, on standard output.
