@@ -8,7 +8,7 @@
 //! without its entry; entries have one order, and the head is the root over them. A caller who
 //! goes away does not stop the group. The databases' halves are in `sqlite` and `postgres`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keystead_core::action::Outcome;
 use keystead_core::entry::Entry;
@@ -135,6 +135,39 @@ pub(crate) fn acknowledge(group: Vec<Pending>, from: u64, misses: &[Option<Miss>
 /// PostgreSQL's text cannot hold and which would fail the whole group.
 fn searchable(target: &str) -> String {
     target[..target.floor_char_boundary(200)].replace('\0', "\u{fffd}")
+}
+
+/// How large the next group will be, if it is waited for: the callers of the last group come back a
+/// moment after they were answered. Without a short wait for them, two halves of the callers take
+/// turns, and each commit carries half of what it could.
+#[derive(Default)]
+pub(crate) struct Pace {
+    expected: usize,
+    patience: Duration,
+}
+
+impl Pace {
+    /// Waits at most so long: a small part of what a commit takes anyway.
+    const MOST: Duration = Duration::from_micros(300);
+    /// Where commits are quicker than that allows, waiting costs more than it brings.
+    const LEAST: Duration = Duration::from_micros(50);
+
+    /// Until when to wait for more; `None` where all that were there are there again.
+    pub(crate) fn until(&self, here: usize) -> Option<Instant> {
+        let worthwhile = self.patience >= Pace::LEAST && !self.complete(here);
+        worthwhile.then(|| Instant::now() + self.patience)
+    }
+
+    /// A group was committed, which took so long, and meanwhile others came.
+    pub(crate) fn committed(&mut self, size: usize, meanwhile: usize, took: Duration) {
+        self.expected = size + meanwhile;
+        self.patience = (took / 8).min(Pace::MOST);
+    }
+
+    /// Whether all that were expected have come.
+    pub(crate) fn complete(&self, here: usize) -> bool {
+        here >= self.expected.min(GROUP)
+    }
 }
 
 /// The sending half of the door.

@@ -141,11 +141,8 @@ impl Store {
         Ok(tiles * TILE_WIDTH)
     }
 
-    /// Fetches what a question about the tree has to read, and answers it.
-    ///
-    /// ```ignore
-    /// let proof = store.ask(|source| inclusion_proof(index, size, source)).await?;
-    /// ```
+    /// Fetches what a question about the tree has to read, and answers it: for example
+    /// `store.ask(|source| inclusion_proof(index, size, source))`.
     pub async fn ask<T>(
         &self,
         question: impl Fn(&dyn HashSource) -> Result<T, TreeError>,

@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keystead_core::log::Frontier;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior, params_from_iter};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::append::{Batch, Door, GROUP, Pending, Receipt, Write, acknowledge, fail};
+use crate::append::{Batch, Door, GROUP, Pace, Pending, Receipt, Write, acknowledge, fail};
 use crate::effect::{Effect, Miss, Why};
 use crate::migrate::{self, Applied, MIGRATIONS};
 use crate::value::{Answer, Query, Row, Value, query};
@@ -28,6 +28,8 @@ const READERS: usize = 3;
 /// Reads that may wait for one reader; more are refused.
 const READ_QUEUE: usize = 1024;
 const BUSY: Duration = Duration::from_secs(2);
+/// How often a group that is waited for is looked at.
+const STEP: Duration = Duration::from_micros(20);
 
 const HEAD: &str = "SELECT frontier FROM log_head WHERE one = 1";
 const SET_HEAD: &str = "UPDATE log_head SET size = $1, frontier = $2, root = $3 WHERE one = 1";
@@ -287,30 +289,49 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
 /// The writer thread: all that waits is one group; a job between two appends ends the group.
 fn write_all(mut connection: Connection, mut tasks: mpsc::Receiver<Task>) {
     let mut waiting = Vec::with_capacity(GROUP);
+    let mut pace = Pace::default();
     while tasks.blocking_recv_many(&mut waiting, GROUP) > 0 {
+        if let Some(until) = pace.until(waiting.len()) {
+            while !pace.complete(waiting.len()) && Instant::now() < until {
+                thread::sleep(STEP);
+                while waiting.len() < GROUP
+                    && let Ok(task) = tasks.try_recv()
+                {
+                    waiting.push(task);
+                }
+            }
+        }
+        let size = waiting.len();
+        let mut synced = Duration::ZERO;
         let mut group = Vec::with_capacity(waiting.len());
         for task in waiting.drain(..) {
             match task {
                 Task::Append(pending) => group.push(pending),
                 Task::Job(job) => {
-                    commit(&mut connection, std::mem::take(&mut group));
+                    synced += commit(&mut connection, std::mem::take(&mut group));
                     job(&mut connection);
                 }
             }
         }
-        commit(&mut connection, group);
+        synced += commit(&mut connection, group);
+        pace.committed(size, tasks.len(), synced);
     }
 }
 
-fn commit(connection: &mut Connection, group: Vec<Pending>) {
+/// Returns how long the disk took.
+fn commit(connection: &mut Connection, group: Vec<Pending>) -> Duration {
     if group.is_empty() {
-        return;
+        return Duration::ZERO;
     }
     match try_commit(connection, &group) {
-        Ok((from, misses)) => acknowledge(group, from, &misses),
+        Ok((from, misses, synced)) => {
+            acknowledge(group, from, &misses);
+            synced
+        }
         Err(fault) => {
             tracing::error!(error = %fault, writes = group.len(), "a group of entries was not recorded");
             fail(group, "the log could not be written");
+            Duration::ZERO
         }
     }
 }
@@ -318,7 +339,7 @@ fn commit(connection: &mut Connection, group: Vec<Pending>) {
 fn try_commit(
     connection: &mut Connection,
     group: &[Pending],
-) -> rusqlite::Result<(u64, Vec<Option<Miss>>)> {
+) -> rusqlite::Result<(u64, Vec<Option<Miss>>, Duration)> {
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let bytes: Vec<u8> = transaction
         .prepare_cached(HEAD)?
@@ -352,8 +373,9 @@ fn try_commit(
         );
         transaction.prepare_cached(SET_HEAD)?.execute(head)?;
     }
+    let since = Instant::now();
     transaction.commit()?;
-    Ok((batch.from, misses))
+    Ok((batch.from, misses, since.elapsed()))
 }
 
 /// Makes the changes of one write, or none of them.

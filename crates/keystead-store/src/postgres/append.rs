@@ -9,7 +9,7 @@
 //! inserts, so two nodes cannot both take a number. When an answer is lost, the task finds out on a
 //! new connection, under the head's lock, whether the group is in the log, before it says anything.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keystead_core::ids::TenantId;
 use keystead_core::log::Frontier;
@@ -20,7 +20,7 @@ use tokio_postgres::types::ToSql;
 use super::connection::{Broken, Connection, Target};
 use super::{BEGIN, COMMIT, ContextKey, SET_CONTEXT};
 use crate::Error;
-use crate::append::{Batch, GROUP, Pending, acknowledge, fail};
+use crate::append::{Batch, GROUP, Pace, Pending, acknowledge, fail};
 use crate::effect::{Effect, Miss, Step, Why};
 use crate::value::{Answer, Query, query};
 
@@ -96,8 +96,22 @@ pub(super) async fn run(target: Target, key: ContextKey, mut writes: mpsc::Recei
         careful: 0,
     };
     let mut group = Vec::with_capacity(GROUP);
+    let mut pace = Pace::default();
     while writes.recv_many(&mut group, GROUP).await > 0 {
+        if let Some(until) = pace.until(group.len()) {
+            while !pace.complete(group.len()) && Instant::now() < until {
+                // The runtime's timers are coarser than the wait.
+                tokio::task::yield_now().await;
+                while group.len() < GROUP
+                    && let Ok(pending) = writes.try_recv()
+                {
+                    group.push(pending);
+                }
+            }
+        }
+        let (size, since) = (group.len(), Instant::now());
         writer.commit(std::mem::take(&mut group)).await;
+        pace.committed(size, writes.len(), since.elapsed());
     }
 }
 
