@@ -23,6 +23,9 @@ fn nominated(headers: &HeaderMap) -> Vec<Box<str>> {
         .collect()
 }
 
+/// Registered subprotocols are shorter by far, tokens longer.
+const LONGEST_PROTOCOL: usize = 60;
+
 fn is_of_the_connection(name: &str) -> bool {
     matches!(
         name,
@@ -107,6 +110,7 @@ pub(super) fn upward(
             kept.append(name.clone(), value);
         }
     }
+    keep_harmless_protocols(&mut kept);
     if identity_encoding {
         kept.insert(
             header::ACCEPT_ENCODING,
@@ -121,6 +125,40 @@ pub(super) fn upward(
         kept.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
     kept
+}
+
+/// A browser can set no header on a WebSocket, so SDKs put keys among the subprotocols
+/// (`openai-insecure-api-key.<token>`). What reads like one is taken out: the caller's must not go
+/// up, and no other credential may be smuggled in.
+fn keep_harmless_protocols(headers: &mut HeaderMap) {
+    let name = header::SEC_WEBSOCKET_PROTOCOL;
+    if !headers.contains_key(&name) {
+        return;
+    }
+    let carries_token = |protocol: &str| {
+        let lower = protocol.to_ascii_lowercase();
+        let is_key = [
+            "kss_", "kso_", "ksa_", "api-key", "apikey", "token", "eyj", "bearer",
+        ]
+        .iter()
+        .any(|mark| lower.contains(mark));
+        is_key || protocol.len() > LONGEST_PROTOCOL
+    };
+    let harmless: Vec<String> = headers
+        .get_all(&name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|protocol| !protocol.is_empty() && !carries_token(protocol))
+        .map(str::to_owned)
+        .collect();
+    headers.remove(&name);
+    if let Ok(value) = HeaderValue::from_str(&harmless.join(", "))
+        && !harmless.is_empty()
+    {
+        headers.insert(name, value);
+    }
 }
 
 /// Whether the request wants to become a WebSocket (RFC 6455 §4.1); no other upgrade is carried.
@@ -288,6 +326,45 @@ mod tests {
             ("&&a=%&%k", Some("&&a=%&%k")),
         ] {
             assert_eq!(strip_query(query, &names).as_deref(), kept, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_subprotocol_that_carries_a_token_does_not_go_up() {
+        let jwt = "eyJhbGciOiJFUzI1NiJ9.eyJjYW5hcnkiOjF9.c2lnbmF0dXJl";
+        for (sent, kept) in [
+            (
+                vec!["realtime, openai-beta.realtime-v1"],
+                Some("realtime, openai-beta.realtime-v1"),
+            ),
+            (
+                vec![
+                    "realtime",
+                    "openai-insecure-api-key.kss_canary",
+                    "openai-beta.realtime-v1",
+                ],
+                Some("realtime, openai-beta.realtime-v1"),
+            ),
+            (
+                vec!["realtime,openai-insecure-api-key.sk-canary"],
+                Some("realtime"),
+            ),
+            (vec![jwt], None),
+            (vec!["base64url.bearer.authorization.k8s.io.Y2FuYXJ5"], None),
+            (vec!["KSS_canary"], None),
+            (vec!["v10.stomp, mqtt"], Some("v10.stomp, mqtt")),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in &sent {
+                headers.append(
+                    header::SEC_WEBSOCKET_PROTOCOL,
+                    HeaderValue::from_static(value),
+                );
+            }
+            let up = upward(headers, &[], false, true);
+            let found = up.get(header::SEC_WEBSOCKET_PROTOCOL);
+            assert_eq!(found.and_then(|v| v.to_str().ok()), kept, "{sent:?}");
+            assert!(up.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().count() <= 1);
         }
     }
 
