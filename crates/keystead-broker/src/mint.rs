@@ -4,6 +4,9 @@
 //! used for the scope it was made for and dropped a minute before it ends; requests that need one
 //! at once make one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use keystead_core::provider::{
@@ -11,6 +14,8 @@ use keystead_core::provider::{
 };
 use keystead_core::seal::{Kind, Place};
 use keystead_core::time::Time;
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
 
 use crate::broker::Broker;
 use crate::error::Error;
@@ -18,8 +23,25 @@ use crate::integrations::Loaded;
 use crate::keyring::TenantKeys;
 use crate::net::FetchLimits;
 
-/// A made token, sealed.
+/// The made token of one credential version: who needs one waits here for whoever makes it.
+#[derive(Default)]
 pub(crate) struct Minted {
+    attempts: AtomicU64,
+    last: Mutex<Last>,
+}
+
+/// What the last attempt came to.
+#[derive(Default)]
+enum Last {
+    #[default]
+    None,
+    Token(Kept),
+    Refused(ResultClass, String),
+    Fault(String),
+}
+
+/// A made token, sealed.
+struct Kept {
     sealed: Vec<u8>,
     until: Time,
     scope: String,
@@ -66,9 +88,19 @@ impl Broker {
             loaded.row.id,
             loaded.row.credential_version,
         );
+        let minted = match self.minted().get(&key) {
+            Some(minted) => minted,
+            None => self
+                .minted()
+                .get_or_insert_with(&key, || Ok::<_, Error>(Arc::default()))?,
+        };
+        let seen = minted.attempts.load(Ordering::Acquire);
+        let mut last = minted.last.lock().await;
         let now = self.clock().now();
-        let fresh = |kept: &Minted| kept.until > now && kept.scope == scope;
-        if let Some(kept) = self.minted().get(&key).filter(|kept| fresh(kept)) {
+        if let Last::Token(kept) = &*last
+            && kept.until > now
+            && kept.scope == scope
+        {
             let opened = keys.open(&place(loaded), &kept.sealed);
             if let Some(token) =
                 opened.and_then(|opened| MintedToken::from_message(opened.expose()))
@@ -76,21 +108,39 @@ impl Broker {
                 return Ok(Made::Token(token));
             }
         }
-        let made = self.make_token(loaded, fields, host, now).await?;
-        if let Made::Token(token) = &made {
-            let message = zeroize::Zeroizing::new(token.to_message());
-            let (_, sealed) = keys.seal(&place(loaded), &message)?;
-            let until = token.expires_at.plus_seconds(-SPARE_SECONDS);
-            self.minted().insert(
-                key,
-                std::sync::Arc::new(Minted {
+        // Whoever waited while another asked and failed takes that answer, and does not ask again.
+        if minted.attempts.load(Ordering::Acquire) != seen {
+            match &*last {
+                Last::Refused(class, message) => {
+                    let (class, message) = (*class, message.clone());
+                    return Ok(Made::Refused { class, message });
+                }
+                Last::Fault(reason) => {
+                    return Err(Error::Upstream {
+                        reason: reason.clone().into(),
+                    });
+                }
+                Last::None | Last::Token(_) => {}
+            }
+        }
+        let made = self.make_token(loaded, fields, host, now).await;
+        *last = match &made {
+            Ok(Made::Token(token)) => {
+                let message = Zeroizing::new(token.to_message());
+                let (_, sealed) = keys.seal(&place(loaded), &message)?;
+                let until = token.expires_at.plus_seconds(-SPARE_SECONDS);
+                Last::Token(Kept {
                     sealed,
                     until,
                     scope,
-                }),
-            );
-        }
-        Ok(made)
+                })
+            }
+            Ok(Made::Refused { class, message }) => Last::Refused(*class, message.clone()),
+            Err(Error::Upstream { reason }) => Last::Fault(reason.to_string()),
+            Err(fault) => Last::Fault(fault.to_string()),
+        };
+        minted.attempts.fetch_add(1, Ordering::Release);
+        made
     }
 
     /// Asks the provider's token endpoint.
