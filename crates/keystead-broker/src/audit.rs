@@ -53,7 +53,7 @@ pub struct Proof {
     pub checkpoint: String,
 }
 
-const EXPORT_MOST: u64 = 10_000;
+pub(crate) const EXPORT_MOST: u64 = 10_000;
 
 impl Broker {
     /// Whose entries: an operator without a tenant reads the platform's.

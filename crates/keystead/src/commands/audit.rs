@@ -114,7 +114,19 @@ async fn verify_store(
         }
         next += leaves.len() as u64;
     }
-    Ok(verifier.finish()?)
+    let verified = verifier.finish()?;
+    if let Some(row) = broker.find_set_back(&shell).await?.first() {
+        let on_record = row.on_record.map_or("destroyed".to_owned(), |version| {
+            format!("at version {version}")
+        });
+        bail!(
+            "{} of {} is at version {} in the database and {on_record} in the log: somebody put an old row back",
+            row.integration,
+            row.tenant,
+            row.stored
+        );
+    }
+    Ok(verified)
 }
 
 fn report(verified: Verified) {
