@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderName;
+use keystead_core::action::{Action, TargetKind};
 use keystead_core::caller::Caller;
 use keystead_core::ids::{IntegrationId, KeyId, RequestId, TenantId};
 use keystead_core::policy::Openings;
@@ -20,7 +21,7 @@ use quick_cache::sync::Cache;
 
 use crate::callers::Verifier;
 use crate::clock::{self, Clock};
-use crate::epochs::Epochs;
+use crate::epochs::{Epoch, Epochs};
 use crate::error::Error;
 use crate::feed::FeedPlace;
 use crate::identity::Identity;
@@ -30,6 +31,7 @@ use crate::kms::Kms;
 use crate::limits::{self, Limiter, Limits, Subject};
 use crate::mint::Minted;
 use crate::net::Client;
+use crate::permit::On;
 use crate::streams::Streams;
 
 /// What a broker is made of.
@@ -103,6 +105,17 @@ pub struct Context {
     pub address: Option<IpAddr>,
     /// Under which limit the caller counts.
     pub(crate) subject: Option<Subject>,
+    /// What the proof of the caller rests on.
+    pub(crate) proof: Option<Proof>,
+}
+
+/// What the proof of a caller rests on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proof {
+    /// The epoch of callers from before it was made.
+    pub(crate) epoch: Epoch,
+    /// Whether a user's role is that of a member's row, and not of the token.
+    pub(crate) as_member: bool,
 }
 
 impl Context {
@@ -114,6 +127,7 @@ impl Context {
             request,
             address,
             subject: None,
+            proof: None,
         }
     }
 
@@ -202,6 +216,8 @@ struct Inner {
 
 const IDENTITIES_KEPT: usize = 20_000;
 const INTEGRATIONS_KEPT: usize = 50_000;
+/// How often it is looked whether the KMS is to be asked.
+const KMS_EVERY: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// Starts: opens the keys, proves the store's isolation, hears the feed, and keeps doing so.
@@ -253,10 +269,11 @@ impl Broker {
         }));
         tokio::spawn(broker.clone().follow_feed());
         tokio::spawn(broker.clone().tend());
+        tokio::spawn(broker.clone().follow_kms());
         Ok(broker)
     }
 
-    /// What is done every half second: counts are exchanged, uses noted, keys kept, streams checked.
+    /// What is done every half second: counts are exchanged, uses noted, streams checked.
     async fn tend(self) {
         let mut round = 0_u64;
         loop {
@@ -270,15 +287,26 @@ impl Broker {
                 self.note_uses().await;
                 self.check_streams().await;
             }
-            if round.is_multiple_of(10) {
-                self.keyring().tend().await;
-            }
             if round.is_multiple_of(60)
                 && let Err(fault) = self.store().build_tiles().await
             {
                 tracing::warn!(?fault, "tiles of the log were not built");
             }
         }
+    }
+
+    /// Apart from `tend`: a KMS that is slow holds nothing else up.
+    async fn follow_kms(self) {
+        loop {
+            tokio::time::sleep(KMS_EVERY).await;
+            self.hear_kms().await;
+        }
+    }
+
+    /// Asks the KMS again when it is time, as is done every few seconds anyway: keys are dropped
+    /// where it refuses, and taken up again where it does no more.
+    pub async fn hear_kms(&self) {
+        self.keyring().tend().await;
     }
 
     /// Writes down when integrations and keys were last used; it may be a second late, and lost
@@ -377,7 +405,7 @@ impl Broker {
     }
 
     /// Counts one request of this caller, or says how long to wait.
-    pub(crate) fn admit_caller(&self, ctx: &Context) -> Result<(), Error> {
+    pub(crate) async fn admit_caller(&self, ctx: &Context) -> Result<(), Error> {
         let (Some(caller), Some(subject)) = (&ctx.caller, ctx.subject) else {
             return Ok(());
         };
@@ -387,16 +415,36 @@ impl Broker {
             Caller::Service { .. } => limits.service,
             Caller::Operator { .. } => limits.operator,
         };
-        self.admit(subject, rate)
+        let on = On::kind(
+            TargetKind::Request,
+            ctx.tenant.unwrap_or(TenantId::PLATFORM),
+        );
+        self.admit(ctx, Action::Info, &on, subject, rate).await
     }
 
-    pub(crate) fn admit(&self, subject: Subject, rate: limits::Rate) -> Result<(), Error> {
-        self.0
-            .limiter
-            .admit(subject, rate, self.clock().now())
-            .inspect_err(|_| {
-                self.counters().limited.fetch_add(1, Ordering::Relaxed);
-            })
+    /// Counts one, or refuses it; of the refusals within one window the first is recorded.
+    ///
+    /// # Errors
+    /// `Limited` with the seconds to wait.
+    pub(crate) async fn admit(
+        &self,
+        ctx: &Context,
+        action: Action,
+        on: &On,
+        subject: Subject,
+        rate: limits::Rate,
+    ) -> Result<(), Error> {
+        let Err(refused) = self.0.limiter.admit(subject, rate, self.clock().now()) else {
+            return Ok(());
+        };
+        self.counters().limited.fetch_add(1, Ordering::Relaxed);
+        let limited = Error::Limited {
+            retry_after: refused.retry_after,
+        };
+        if refused.first {
+            self.deny(ctx, action, on, limited.word()).await?;
+        }
+        Err(limited)
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -16,13 +16,14 @@ use keystead_core::time::Time;
 use keystead_core::token::{KeyKind, Presented};
 use keystead_store::{KeyRow, TenantRow};
 
-use crate::broker::{Broker, Context};
+use crate::broker::{Broker, Context, Proof};
 use crate::callers::VerifiedToken;
 use crate::epochs::Epoch;
 use crate::error::Error;
 use crate::keys;
 use crate::limits::Subject;
 use crate::permit::On;
+use crate::tenants::is_name;
 
 /// A proven caller, as it is remembered.
 pub(crate) struct Identity {
@@ -32,6 +33,7 @@ pub(crate) struct Identity {
     addresses: Vec<IpNet>,
     until: Time,
     epoch: Epoch,
+    as_member: bool,
 }
 
 /// How long a proven token is believed without being looked at again, in seconds.
@@ -91,9 +93,10 @@ impl Broker {
                 Err(Refusal::Tenant) => {
                     let on = On::kind(TargetKind::Tenant, TenantId::PLATFORM)
                         .named(tenant.unwrap_or_default());
-                    self.deny(&anonymous, Action::Info, &on, "other tenant")
-                        .await?;
-                    return Err(Error::NotFound { what: "tenant" });
+                    let fault = Error::NotFound { what: "tenant" };
+                    return Err(self
+                        .unproven(&anonymous, &on, "other tenant".into(), fault)
+                        .await);
                 }
                 Err(Refusal::Fault(fault)) => return Err(fault),
             },
@@ -110,16 +113,25 @@ impl Broker {
             request,
             address,
             subject: Some(identity.subject),
+            proof: Some(Proof {
+                epoch: identity.epoch,
+                as_member: identity.as_member,
+            }),
         };
-        self.admit_caller(&ctx)?;
+        self.admit_caller(&ctx).await?;
         if let Caller::Service { key, tenant, .. } = identity.caller.as_ref() {
             self.mark_key_used(tenant.unwrap_or(TenantId::PLATFORM), *key);
         }
         Ok(ctx)
     }
 
-    /// Records a failure to prove anybody, and counts it against the address.
     async fn nobody(&self, ctx: &Context, why: Why) -> Error {
+        let on = On::kind(TargetKind::Request, TenantId::PLATFORM);
+        self.unproven(ctx, &on, why, Error::Unauthenticated).await
+    }
+
+    /// Records a failure to prove anybody in the tenant, and counts it against the address.
+    async fn unproven(&self, ctx: &Context, on: &On, why: Why, fault: Error) -> Error {
         let mut bytes = [0; 16];
         match ctx.address {
             Some(IpAddr::V4(address)) => bytes[12..].copy_from_slice(&address.octets()),
@@ -128,20 +140,21 @@ impl Broker {
             None => {}
         }
         // Checked first, so that a flood leaves no entry each.
-        if let Err(limited) = self.admit(Subject(b'a', bytes), self.settings().limits.anonymous) {
-            return limited;
-        }
-        match self
-            .deny(
+        let admitted = self
+            .admit(
                 ctx,
                 Action::Info,
-                &On::kind(TargetKind::Request, TenantId::PLATFORM),
-                why,
+                on,
+                Subject(b'a', bytes),
+                self.settings().limits.anonymous,
             )
-            .await
-        {
-            Ok(()) => Error::Unauthenticated,
-            Err(fault) => fault,
+            .await;
+        if let Err(limited) = admitted {
+            return limited;
+        }
+        match self.deny(ctx, Action::Info, on, why).await {
+            Ok(()) => fault,
+            Err(unrecorded) => unrecorded,
         }
     }
 
@@ -225,6 +238,7 @@ impl Broker {
             addresses: keys::addresses(&row)?,
             until,
             epoch,
+            as_member: false,
         })
     }
 
@@ -263,6 +277,7 @@ impl Broker {
                 addresses: Vec::new(),
                 until,
                 epoch,
+                as_member: false,
             });
         }
         let (external, personal) = match &verified.tenant_claim {
@@ -279,10 +294,13 @@ impl Broker {
             .await?
         {
             Some(row) => row,
-            None => self
-                .make_tenant_at_first_sight(verified, &external, ctx)
-                .await
-                .map_err(Refusal::Fault)?,
+            None if !is_name(&external) => {
+                return Err(Refusal::Nobody("unusable tenant name".into()));
+            }
+            None => {
+                self.make_tenant_at_first_sight(verified, &external, ctx)
+                    .await?
+            }
         };
         if !own.is_active() {
             return Err(Refusal::Nobody("deleted tenant".into()));
@@ -296,18 +314,17 @@ impl Broker {
             .store()
             .find_member(named, &verified.issuer, &verified.subject)
             .await?;
-        let role = if named == own.id {
-            let stated = if personal {
-                Some(Role::Owner)
-            } else {
-                verified.role
-            };
-            stated
-                .or(member.map(|member| member.role))
-                .unwrap_or(Role::Viewer)
-        } else {
+        let stated = match personal {
+            _ if named != own.id => None,
+            true => Some(Role::Owner),
+            false => verified.role,
+        };
+        let (role, as_member) = match (stated, member) {
+            (Some(role), _) => (role, false),
+            (None, Some(member)) => (member.role, true),
+            (None, None) if named == own.id => (Role::Viewer, false),
             // Another tenant than the token's: only as a member that its owner put there.
-            member.ok_or(Refusal::Tenant)?.role
+            (None, None) => return Err(Refusal::Tenant),
         };
         let caller = Caller::User {
             issuer: verified.issuer.to_string(),
@@ -322,6 +339,7 @@ impl Broker {
             addresses: Vec::new(),
             until,
             epoch,
+            as_member,
         })
     }
 

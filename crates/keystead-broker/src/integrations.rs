@@ -32,6 +32,8 @@ use model::etag;
 pub use model::{Changes, Created, Integration, IntegrationFilter, NewIntegration, Status};
 
 const IDEMPOTENCY_KEY_MOST: usize = 200;
+/// For so long an idempotency key stands for its request.
+const IDEMPOTENCY_SECONDS: i64 = 24 * 3600;
 
 impl Broker {
     /// Makes an integration; its credential is tried in the background.
@@ -80,16 +82,21 @@ impl Broker {
         };
         let caller = ctx.caller.as_deref().map(Caller::name).unwrap_or_default();
         let request_hash = self.request_hash(&new.name, &provider.id, &settings, &given);
+        let at = self.clock().now();
+        let expire_before = at.plus_seconds(-IDEMPOTENCY_SECONDS);
         if let Some(key) = &idempotency_key
             && let Some(kept) = self.store().find_idempotency(tenant, &caller, key).await?
+            && kept.created_at >= expire_before
         {
             return self
                 .replay(decided, tenant, &kept, request_hash, warnings)
                 .await;
         }
-        let at = self.clock().now();
         let id = IntegrationId::from_uuid(clock::new_uuid(at)?);
-        let credential = self.seal_credential(tenant, id, 1, &given, at).await?;
+        let credential = match self.seal_credential(tenant, id, 1, &given, at).await {
+            Ok(credential) => credential,
+            Err(fault) => return Err(decided.fail(fault).await),
+        };
         let row = IntegrationRow {
             tenant,
             id,
@@ -123,7 +130,7 @@ impl Broker {
                     status: 201,
                     created_at: at,
                 },
-                expire_before: at.plus_seconds(-24 * 3600),
+                expire_before,
             });
         }
         let done = decided
@@ -274,7 +281,10 @@ impl Broker {
         {
             return Err(decided.fail(fault).await);
         }
-        let provider = self.provider_of(&row)?;
+        let provider = match self.provider_of(&row) {
+            Ok(provider) => provider,
+            Err(fault) => return Err(decided.fail(fault).await),
+        };
         let (mut faults, mut warnings) = (Vec::new(), Vec::new());
         if let Some(name) = &changes.name {
             check_name(name, &mut faults);
@@ -290,13 +300,17 @@ impl Broker {
             return Err(decided.fail(Error::Invalid(faults)).await);
         }
         let at = self.clock().now();
-        let mut expected_revision = if_match.is_some().then_some(row.revision);
+        let expected = expected_revision(&row, if_match.as_deref());
+        let mut expected_revision = expected;
         let mut effects = Vec::new();
         let mut decided = decided;
         let mut try_again = config.is_some() || (row.disabled && changes.disabled == Some(false));
         if let Some(given) = &given {
             let version = row.credential_version + 1;
-            let credential = self.seal_credential(tenant, id, version, given, at).await?;
+            let credential = match self.seal_credential(tenant, id, version, given, at).await {
+                Ok(credential) => credential,
+                Err(fault) => return Err(decided.fail(fault).await),
+            };
             effects.push(Effect::ReplaceCredential {
                 credential,
                 hint: given.hint.clone(),
@@ -325,7 +339,8 @@ impl Broker {
         if effects.is_empty() {
             decided.because("nothing to change").record().await?;
         } else {
-            decided.carry_out(effects).await.map_err(name_clash)?;
+            let done = decided.carry_out(effects).await;
+            done.map_err(|fault| name_clash(overtaken(fault, expected)))?;
         }
         let row = self
             .store()
@@ -356,7 +371,7 @@ impl Broker {
         if !matches(&row, if_match.as_deref()) {
             return Err(decided.fail(Error::Precondition).await);
         }
-        let expected_revision = if_match.is_some().then_some(row.revision);
+        let expected_revision = expected_revision(&row, if_match.as_deref());
         decided
             .version(row.credential_version)
             .carry_out(vec![Effect::DeleteIntegration {
@@ -365,6 +380,7 @@ impl Broker {
                 expected_revision,
             }])
             .await
+            .map_err(|fault| overtaken(fault, expected_revision))
     }
 
     /// The catalogue.
@@ -426,6 +442,21 @@ fn matches(row: &IntegrationRow, if_match: Option<&str>) -> bool {
     match if_match {
         None | Some("*") => true,
         Some(list) => list.split(',').any(|one| one.trim() == etag(row)),
+    }
+}
+
+/// The revision that the caller wants it to have; any, where none or `*` is named.
+fn expected_revision(row: &IntegrationRow, if_match: Option<&str>) -> Option<u64> {
+    if_match.filter(|named| *named != "*").map(|_| row.revision)
+}
+
+/// For whoever named a revision, a change that came in between is that revision gone.
+fn overtaken(fault: Error, expected: Option<u64>) -> Error {
+    match fault {
+        Error::Conflict {
+            code: "conflict", ..
+        } if expected.is_some() => Error::Precondition,
+        other => other,
     }
 }
 

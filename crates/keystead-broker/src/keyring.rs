@@ -97,6 +97,8 @@ pub(crate) struct Keyring {
 }
 
 const TENANTS_KEPT: usize = 20_000;
+/// A key service that has not answered after that is as good as unreachable.
+const KMS_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Keyring {
     /// Opens the installation's keys, or makes them at the very first start.
@@ -336,7 +338,14 @@ async fn unwrap_root(kms: &Counted, row: &InstallationRow) -> Result<SealKey, Er
             kms.name()
         )));
     }
-    let root = kms.unwrap(&row.root_key, row.id).await.map_err(kms_fault)?;
+    let root = tokio::time::timeout(KMS_DEADLINE, kms.unwrap(&row.root_key, row.id))
+        .await
+        .unwrap_or_else(|_| {
+            Err(KmsError::Unreachable(
+                "it did not answer in time".to_owned(),
+            ))
+        })
+        .map_err(kms_fault)?;
     if root_check(&root, row.id) != row.check_value {
         return Err(Error::internal(
             "the KMS gave back another key than the one on record: refused",

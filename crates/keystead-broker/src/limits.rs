@@ -4,7 +4,7 @@
 //! still lies within one window's length. Each node counts what it admits and, on a shared store,
 //! exchanges counts every `SYNC`; so several nodes together admit at most the limit and what the
 //! others admitted within one exchange (half a second's worth each). What is refused is not
-//! counted. Nothing here waits for the store.
+//! counted, and leaves one entry per window. Nothing here waits for the store.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -111,6 +111,7 @@ struct Window {
     own_before: u32,
     others: u32,
     others_before: u32,
+    refused: bool,
 }
 
 impl Window {
@@ -139,6 +140,15 @@ impl Window {
     }
 }
 
+/// One more than the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Whole seconds to wait.
+    pub(crate) retry_after: u64,
+    /// Whether it is the first in this window: that one is recorded, the flood behind it is not.
+    pub(crate) first: bool,
+}
+
 /// Counts, for this node and, on a shared store, with the others.
 pub(crate) struct Limiter {
     shards: Box<[Mutex<HashMap<Subject, Window>>]>,
@@ -159,11 +169,8 @@ impl Limiter {
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one, or says how long to wait.
-    ///
-    /// # Errors
-    /// `Limited` with the seconds to wait.
-    pub(crate) fn admit(&self, subject: Subject, rate: Rate, now: Time) -> Result<(), Error> {
+    /// Counts one, or refuses it.
+    pub(crate) fn admit(&self, subject: Subject, rate: Rate, now: Time) -> Result<(), Refused> {
         let length = i64::from(rate.seconds) * 1_000_000;
         let (number, elapsed) = (now.0.div_euclid(length), now.0.rem_euclid(length));
         let mut shard = self.shard(&subject);
@@ -181,8 +188,9 @@ impl Limiter {
                 length - elapsed
             };
             let wait = slide.min(length - elapsed).max(1);
-            return Err(Error::Limited {
+            return Err(Refused {
                 retry_after: u64::try_from((wait + 999_999) / 1_000_000).unwrap_or(1),
+                first: !std::mem::replace(&mut window.refused, true),
             });
         }
         window.own += 1;
@@ -245,10 +253,13 @@ mod tests {
         for _ in 0..3 {
             limiter.admit(WHO, rate, at).unwrap();
         }
-        assert!(matches!(
-            limiter.admit(WHO, rate, at),
-            Err(Error::Limited { retry_after: 60 })
-        ));
+        for first in [true, false, false] {
+            let refused = Refused {
+                retry_after: 60,
+                first,
+            };
+            assert_eq!(limiter.admit(WHO, rate, at), Err(refused));
+        }
         assert!(
             limiter.admit(Subject(2, [7; 16]), rate, at).is_ok(),
             "another subject has its own count"

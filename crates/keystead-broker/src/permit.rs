@@ -23,7 +23,7 @@ use keystead_store::{CredentialRow, Effect, Write};
 
 use crate::broker::{Broker, Context};
 use crate::error::Error;
-use crate::integrations::read_message;
+use crate::integrations::{Loaded, read_message};
 use crate::keyring::TenantKeys;
 
 /// An action that opens a credential.
@@ -58,13 +58,7 @@ pub(crate) struct Permit<A> {
 }
 
 impl<A: Opening> Permit<A> {
-    /// Opens the credential version that the permit is for, and no other.
-    /// Also says whether it was given as one text.
-    pub(crate) fn open(
-        &self,
-        keys: &TenantKeys,
-        row: &CredentialRow,
-    ) -> Result<(Fields, bool), Error> {
+    fn open(&self, keys: &TenantKeys, row: &CredentialRow) -> Result<(Fields, bool), Error> {
         let corrupt = || Error::Corrupt {
             record: self.integration.to_string(),
         };
@@ -230,6 +224,26 @@ impl Broker {
         self.append(entry, Vec::new()).await
     }
 
+    /// Opens the credential version that the permit is for, and no other. Also says whether it was
+    /// given as one text. One that does not open is on record.
+    pub(crate) async fn open<A: Opening>(
+        &self,
+        ctx: &Context,
+        permit: Permit<A>,
+        keys: &TenantKeys,
+        loaded: &Loaded,
+    ) -> Result<(Fields, bool), Error> {
+        match permit.open(keys, &loaded.credential) {
+            Ok(opened) => Ok(opened),
+            Err(fault) => {
+                tracing::error!(integration = %loaded.row.id, version = permit.version, "a sealed credential does not open: its row was changed or moved");
+                self.record_failure(ctx, A::ACTION, &loaded.on(), fault.word())
+                    .await;
+                Err(fault)
+            }
+        }
+    }
+
     /// Records that something allowed could not be carried out.
     pub(crate) async fn record_failure(
         &self,
@@ -239,6 +253,10 @@ impl Broker {
         why: &'static str,
     ) {
         let mut entry = self.entry(ctx, action, on, Outcome::Failed);
+        if ctx.caller.is_none() {
+            // Nothing is ever allowed to nobody: this is Keystead's own work.
+            entry.caller = "system";
+        }
         entry.reason = Some(why.into());
         if let Err(fault) = self.append(entry, Vec::new()).await {
             tracing::error!(?fault, request = %ctx.request, "a failure could not be recorded");
@@ -300,6 +318,13 @@ impl Decided {
 
     /// Records that a fault in the request ended it, and gives the fault back.
     pub(crate) async fn fail(mut self, fault: Error) -> Error {
+        if let Error::Unavailable {
+            what: "the store", ..
+        } = fault
+        {
+            // It could not be recorded either; a second wait for it helps nobody.
+            return fault;
+        }
         self.entry.outcome = Outcome::Failed;
         self.entry.reason = Some(fault.word().into());
         match self.broker.append(self.entry, Vec::new()).await {

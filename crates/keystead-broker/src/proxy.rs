@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Body;
-use keystead_core::action::{Action, TargetKind};
+use keystead_core::action::Action;
 use keystead_core::ids::IntegrationId;
 use keystead_core::path;
 use keystead_core::placement::{self, Head, Material};
@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::integrations::Loaded;
 use crate::limits::Subject;
 use crate::mint::Made;
-use crate::net::{self, Hop, HopLimits, NetError, ProxyBody, Secret, Waited};
+use crate::net::{self, Hop, HopLimits, NetError, OnRedacted, ProxyBody, Secret, Waited};
 use crate::permit::{On, Use};
 use crate::streams::Grounds;
 use crate::verify::disabled;
@@ -64,20 +64,9 @@ impl Broker {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let caller = ctx.caller.clone().ok_or(Error::Unauthenticated)?;
-        let of_callers = self.epochs().of_callers();
         let loaded = match to {
             Selector::Id(id) => self.load(ctx, Action::Use, *id).await?,
-            Selector::Type(type_) => {
-                // Whether the type may be used at all comes before whether there is one.
-                let mut on =
-                    On::kind(TargetKind::Integration, ctx.tenant()?).named(format!("@{type_}"));
-                on.provider = Some(
-                    self.catalogue()
-                        .get(type_)
-                        .map_or_else(|| type_.clone(), |known| known.id.clone()),
-                );
-                self.find_only(ctx, type_).await?
-            }
+            Selector::Type(type_) => self.find_only(ctx, type_).await?,
         };
         let on = loaded.on();
         let decided = self.decide(ctx, Action::Use, &on).await?;
@@ -86,16 +75,43 @@ impl Broker {
             Err(fault) => return Err(decided.fail(fault).await),
         };
         let provider = &loaded.provider;
+        if let Some(rate) = self.settings().limits.integration.get(&provider.id) {
+            let subject = Subject(b'i', *loaded.row.id.bytes());
+            self.admit(ctx, Action::Use, &on, subject, *rate).await?;
+        }
+        let version = loaded.row.credential_version;
+        let grounds = Grounds {
+            caller,
+            as_member: ctx.proof.is_some_and(|proof| proof.as_member),
+            tenant: loaded.row.tenant,
+            integration: loaded.row.id,
+            version,
+            of_tenant: loaded.epoch,
+            // From before the caller was proven: what was taken back since is seen.
+            of_callers: ctx
+                .proof
+                .map_or_else(|| self.epochs().of_callers(), |proof| proof.epoch),
+        };
         let sign_body = provider.needs_body_hash(&way.logical_host);
         let (request, body_sha256) =
             match hold_body(request, sign_body, self.settings().proxy.max_signed_body).await {
                 Ok(held) => held,
                 Err(fault) => return Err(decided.fail(fault).await),
             };
-        let version = loaded.row.credential_version;
-        let keys = self.keyring().tenant(loaded.row.tenant).await?;
+        // A body that was held took the time that its caller wanted.
+        if sign_body {
+            match self.stands(&grounds).await {
+                Ok(true) => {}
+                Ok(false) => return Err(decided.fail(NetError::Cut.into()).await),
+                Err(fault) => return Err(decided.fail(fault).await),
+            }
+        }
+        let keys = match self.keyring().tenant(loaded.row.tenant).await {
+            Ok(keys) => keys,
+            Err(fault) => return Err(decided.fail(fault).await),
+        };
         let permit = decided.permit::<Use>(version).await?;
-        let (fields, _) = permit.open(&keys, &loaded.credential)?;
+        let (fields, _) = self.open(ctx, permit, &keys, &loaded).await?;
         self.mark_used(loaded.row.tenant, loaded.row.id);
         let token = match provider.token_scope(&loaded.config, &way.logical_host) {
             Some(_) => match self.token(&loaded, &keys, &fields, &way.logical_host).await {
@@ -115,16 +131,8 @@ impl Broker {
             },
             None => None,
         };
-        let cut = self.streams().enter(Grounds {
-            caller,
-            tenant: loaded.row.tenant,
-            integration: loaded.row.id,
-            version,
-            of_tenant: loaded.epoch,
-            of_callers,
-        });
+        let cut = self.streams().enter(grounds);
         let settings = &self.settings().proxy;
-        let broker = self.clone();
         let hop = Hop {
             to: &way.destination,
             path: way.path,
@@ -139,9 +147,7 @@ impl Broker {
             redact_bodies: settings.redact_bodies,
             location_prefix: prefix,
             cut: Some(cut),
-            on_redacted: Some(Arc::new(move || {
-                broker.counters().redacted.fetch_add(1, Ordering::Relaxed);
-            })),
+            on_redacted: Some(self.echo_recorder(ctx, &on)),
         };
         let now = self.clock().now();
         let answer = net::forward(
@@ -186,9 +192,29 @@ impl Broker {
             Err(fault) => {
                 self.record_failure(ctx, Action::Use, &on, fault.word())
                     .await;
-                Err(fault)
+                Err(match fault {
+                    Error::TooLarge { .. } => Error::TooLarge {
+                        most: settings.max_request_body,
+                    },
+                    other => other,
+                })
             }
         }
+    }
+
+    /// What to do when a provider sends the credential back: it is taken out, counted, and left on
+    /// record. The answer waits for none of it.
+    fn echo_recorder(&self, ctx: &Context, on: &On) -> OnRedacted {
+        let (broker, ctx, on) = (self.clone(), ctx.clone(), on.clone());
+        Arc::new(move || {
+            let (broker, ctx, on) = (broker.clone(), ctx.clone(), on.clone());
+            broker.counters().redacted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                broker
+                    .record_failure(&ctx, Action::Use, &on, "credential echoed")
+                    .await;
+            });
+        })
     }
 
     /// Where the call goes, before anything is opened for it.
@@ -200,9 +226,6 @@ impl Broker {
     ) -> Result<Way<'a>, Error> {
         if loaded.row.disabled {
             return Err(disabled());
-        }
-        if let Some(rate) = self.settings().limits.integration.get(&loaded.provider.id) {
-            self.admit(Subject(b'i', *loaded.row.id.bytes()), *rate)?;
         }
         let (path, query) = match path_and_query.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -300,8 +323,11 @@ impl From<NetError> for Error {
     fn from(fault: NetError) -> Error {
         match fault {
             NetError::Timeout(Waited::Head | Waited::Whole) => Error::UpstreamTimeout,
-            NetError::RequestTooLarge => Error::TooLarge {
-                most: crate::broker::ProxySettings::default().max_request_body,
+            // Whoever set the limit says what it is.
+            NetError::RequestTooLarge => Error::TooLarge { most: 0 },
+            NetError::Cut => Error::Denied {
+                action: Action::Use,
+                message: "the right to this call was taken back while it ran",
             },
             NetError::Caller
             | NetError::Malformed

@@ -73,9 +73,12 @@ impl Broker {
             return Err(decided.fail(disabled()).await);
         }
         let version = loaded.row.credential_version;
-        let keys = self.keyring().tenant(loaded.row.tenant).await?;
+        let keys = match self.keyring().tenant(loaded.row.tenant).await {
+            Ok(keys) => keys,
+            Err(fault) => return Err(decided.fail(fault).await),
+        };
         let permit = decided.permit::<Reveal>(version).await?;
-        let (fields, as_text) = permit.open(&keys, &loaded.credential)?;
+        let (fields, as_text) = self.open(ctx, permit, &keys, &loaded).await?;
         self.mark_used(loaded.row.tenant, id);
         Ok(Revealed {
             fields,

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use keystead_core::action::Role;
 use keystead_core::caller::Caller;
 use keystead_core::ids::{IntegrationId, TenantId};
 use tokio::sync::watch;
@@ -21,6 +22,8 @@ const SHARDS: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Grounds {
     pub(crate) caller: Arc<Caller>,
+    /// Whether a user's role is that of a member's row.
+    pub(crate) as_member: bool,
     pub(crate) tenant: TenantId,
     pub(crate) integration: IntegrationId,
     pub(crate) version: u64,
@@ -66,8 +69,8 @@ impl Streams {
 }
 
 impl Broker {
-    /// Cuts the answers whose grounds are gone.
-    pub(crate) async fn check_streams(&self) {
+    /// Cuts the answers whose grounds are gone, as is done every second anyway.
+    pub async fn check_streams(&self) {
         let epochs = self.epochs();
         let mut doubtful = Vec::new();
         for shard in &self.streams().shards {
@@ -75,11 +78,8 @@ impl Broker {
             // Whoever streams holds the receiver: an answer that ended is closed.
             shard.retain(|_, stream| !stream.cut.is_closed());
             for (number, stream) in shard.iter() {
-                let grounds = &stream.grounds;
-                if grounds.of_tenant != epochs.of_tenant(grounds.tenant)
-                    || grounds.of_callers != epochs.of_callers()
-                {
-                    doubtful.push((*number, grounds.clone()));
+                if self.is_doubtful(&stream.grounds) {
+                    doubtful.push((*number, stream.grounds.clone()));
                 }
             }
         }
@@ -102,6 +102,17 @@ impl Broker {
         }
     }
 
+    fn is_doubtful(&self, grounds: &Grounds) -> bool {
+        grounds.of_tenant != self.epochs().of_tenant(grounds.tenant)
+            || grounds.of_callers != self.epochs().of_callers()
+            || !self.epochs().trusted(self.clock().now())
+    }
+
+    /// Whether a call that has not begun may still begin.
+    pub(crate) async fn stands(&self, grounds: &Grounds) -> Result<bool, crate::error::Error> {
+        Ok(!self.is_doubtful(grounds) || self.still_stands(grounds).await?)
+    }
+
     async fn still_stands(&self, grounds: &Grounds) -> Result<bool, crate::error::Error> {
         let same = self
             .store()
@@ -113,6 +124,16 @@ impl Broker {
         }
         match grounds.caller.as_ref() {
             Caller::Service { key, .. } | Caller::Operator { key } => self.key_stands(*key).await,
+            Caller::User {
+                issuer,
+                subject,
+                tenant,
+                ..
+            } if grounds.as_member => Ok(self
+                .store()
+                .find_member(*tenant, issuer, subject)
+                .await?
+                .is_some_and(|member| member.role >= Role::Member)),
             Caller::User { .. } => Ok(true),
         }
     }

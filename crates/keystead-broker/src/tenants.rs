@@ -68,8 +68,13 @@ impl From<MemberRow> for Member {
 
 const NAME_MOST: usize = 200;
 
+/// Whether it can be the name of a tenant or a user.
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME_MOST && !text.chars().any(char::is_control)
+}
+
 fn checked_name(path: &str, name: &str) -> Result<(), Error> {
-    if name.is_empty() || name.len() > NAME_MOST || name.chars().any(char::is_control) {
+    if !is_name(name) {
         return Err(Error::field(
             path,
             format!("must be 1 to {NAME_MOST} bytes without control characters"),
@@ -104,7 +109,6 @@ impl Broker {
         external: &str,
         ctx: &Context,
     ) -> Result<TenantRow, Error> {
-        checked_name("tenant", external).map_err(|_| Error::Unauthenticated)?;
         let (row, effects) = self.new_tenant(external, &token.issuer, external)?;
         let mut entry = self.entry(
             ctx,

@@ -96,6 +96,8 @@ impl Broker {
                 match broker.try_once(&ctx, decided, &loaded, last).await {
                     Ok(report) if last || status_after(report.result).is_some() => return,
                     Ok(_) => {}
+                    // It opens no better later.
+                    Err(Error::Corrupt { .. }) => return,
                     Err(fault) => {
                         tracing::warn!(?fault, integration = %id, "an integration could not be tried")
                     }
@@ -112,11 +114,14 @@ impl Broker {
         loaded: &Loaded,
         last: bool,
     ) -> Result<TestReport, Error> {
+        let keys = match self.keyring().tenant(loaded.row.tenant).await {
+            Ok(keys) => keys,
+            Err(fault) => return Err(decided.fail(fault).await),
+        };
         let permit = decided
             .permit::<Test>(loaded.row.credential_version)
             .await?;
-        let keys = self.keyring().tenant(loaded.row.tenant).await?;
-        let (fields, _) = permit.open(&keys, &loaded.credential)?;
+        let (fields, _) = self.open(ctx, permit, &keys, loaded).await?;
         let began = Instant::now();
         let (class, message) = self.call(loaded, &keys, &fields).await;
         drop(fields);

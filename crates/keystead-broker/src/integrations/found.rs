@@ -161,7 +161,7 @@ impl Broker {
             .get(type_)
             .map_or_else(|| type_.to_owned(), |provider| provider.id.clone());
         let filter = RowFilter {
-            provider: Some(provider),
+            provider: Some(provider.clone()),
             status: None,
             disabled: Some(false),
             after: None,
@@ -173,14 +173,16 @@ impl Broker {
         if rows.len() > 1 && rows.iter().filter(|row| works(row)).count() == 1 {
             rows.retain(works);
         }
-        let on = On::kind(TargetKind::Integration, tenant).named(format!("@{type_}"));
+        let mut on = On::kind(TargetKind::Integration, tenant).named(format!("@{type_}"));
+        on.provider = Some(provider);
         if rows.len() > 1 {
-            self.deny(ctx, Action::Use, &on, "several").await?;
-            return Err(Error::Conflict {
+            let fault = Error::Conflict {
                 code: "several_integrations",
                 message: "several integrations of this type are connected: name one by its id, /proxy/{id}/…".into(),
                 among: rows.iter().map(|row| row.id.to_string()).collect(),
-            });
+            };
+            // Only whoever may use the type learns which there are, or that there is none.
+            return Err(self.decide(ctx, Action::Use, &on).await?.fail(fault).await);
         }
         let found = match rows.pop() {
             Some(row) => self.complete(row, epoch).await?,
@@ -192,10 +194,10 @@ impl Broker {
                 Ok(loaded)
             }
             None => {
-                self.deny(ctx, Action::Use, &on, "not found").await?;
-                Err(Error::NotFound {
+                let fault = Error::NotFound {
                     what: "integration",
-                })
+                };
+                Err(self.decide(ctx, Action::Use, &on).await?.fail(fault).await)
             }
         }
     }
