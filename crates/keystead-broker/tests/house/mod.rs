@@ -68,6 +68,8 @@ pub struct Plan {
     pub issuers: Vec<IssuerSettings>,
     /// Providers that are dialled elsewhere, by id.
     pub dial: Vec<(&'static str, String)>,
+    /// Providers that are dialled at the house's upstream too.
+    pub dial_upstream: Vec<&'static str>,
 }
 
 pub struct House {
@@ -115,8 +117,8 @@ impl House {
         let mut issuers = plan.issuers;
         issuers.push(issuer.settings());
         let mut dial = plan.dial;
-        dial.push(("openai", upstream.url()));
-        dial.push(("sample", upstream.url()));
+        let at_upstream = plan.dial_upstream.into_iter().chain(["openai", "sample"]);
+        dial.extend(at_upstream.map(|id| (id, upstream.url())));
         let broker = Broker::start(parts(
             store.clone(),
             kms,
