@@ -57,12 +57,12 @@ pub(crate) const EXPORT_MOST: u64 = 10_000;
 
 impl Broker {
     /// Whose entries: an operator without a tenant reads the platform's.
-    fn audited(ctx: &Context) -> Result<TenantId, Error> {
+    async fn audited(&self, ctx: &Context) -> Result<TenantId, Error> {
         match ctx.caller.as_deref() {
             Some(keystead_core::caller::Caller::Operator { .. }) => {
                 Ok(ctx.tenant.unwrap_or(TenantId::PLATFORM))
             }
-            _ => ctx.tenant(),
+            _ => self.tenant_of(ctx, Action::Audit, TargetKind::Audit).await,
         }
     }
 
@@ -75,7 +75,7 @@ impl Broker {
         ctx: &Context,
         filter: EntryFilter,
     ) -> Result<Page<String>, Error> {
-        let tenant = Self::audited(ctx)?;
+        let tenant = self.audited(ctx).await?;
         let decided = self
             .decide(ctx, Action::Audit, &On::kind(TargetKind::Audit, tenant))
             .await?;
@@ -103,7 +103,7 @@ impl Broker {
     /// # Errors
     /// `Denied` below admin.
     pub async fn checkpoint(&self, ctx: &Context) -> Result<String, Error> {
-        let tenant = Self::audited(ctx)?;
+        let tenant = self.audited(ctx).await?;
         self.decide(ctx, Action::Audit, &On::kind(TargetKind::Audit, tenant))
             .await?
             .record()
@@ -128,7 +128,7 @@ impl Broker {
     /// # Errors
     /// `Invalid` for numbers that the log has not reached; `NotFound` for another tenant's entry.
     pub async fn proof(&self, ctx: &Context, ask: ProofAsk) -> Result<Proof, Error> {
-        let tenant = Self::audited(ctx)?;
+        let tenant = self.audited(ctx).await?;
         let on = On::kind(TargetKind::Audit, tenant);
         let decided = self.decide(ctx, Action::Audit, &on).await?;
         let head = self.store().head().await?;

@@ -47,7 +47,9 @@ impl Broker {
         new: NewIntegration,
         idempotency_key: Option<String>,
     ) -> Result<Created, Error> {
-        let tenant = ctx.tenant()?;
+        let tenant = self
+            .tenant_of(ctx, Action::Put, TargetKind::Integration)
+            .await?;
         let mut on = On::kind(TargetKind::Integration, tenant).named(&new.name);
         let provider = self.catalogue().get(&new.type_).cloned();
         on.provider = Some(
@@ -202,7 +204,9 @@ impl Broker {
         ctx: &Context,
         filter: IntegrationFilter,
     ) -> Result<Page<Integration>, Error> {
-        let tenant = ctx.tenant()?;
+        let tenant = self
+            .tenant_of(ctx, Action::List, TargetKind::Integration)
+            .await?;
         let mut on = On::kind(TargetKind::Integration, tenant);
         on.provider = filter.type_.as_ref().map(|id| {
             self.catalogue()

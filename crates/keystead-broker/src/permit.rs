@@ -210,6 +210,23 @@ impl Broker {
         }
     }
 
+    /// The tenant acted in. That there is none is on record.
+    pub(crate) async fn tenant_of(
+        &self,
+        ctx: &Context,
+        action: Action,
+        kind: TargetKind,
+    ) -> Result<TenantId, Error> {
+        match ctx.tenant() {
+            Ok(tenant) => Ok(tenant),
+            Err(fault) => {
+                // Boxed: it is rare, and not to be carried along by every call.
+                Box::pin(self.refuse(ctx, action, kind, None, &fault)).await;
+                Err(fault)
+            }
+        }
+    }
+
     /// Records a denial, in the caller's own tenant where the thing is another's.
     pub(crate) async fn deny(
         &self,

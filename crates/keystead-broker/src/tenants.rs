@@ -223,7 +223,9 @@ impl Broker {
     /// # Errors
     /// As decided.
     pub async fn list_members(&self, ctx: &Context) -> Result<Vec<Member>, Error> {
-        let tenant = ctx.tenant()?;
+        let tenant = self
+            .tenant_of(ctx, Action::List, TargetKind::Member)
+            .await?;
         self.decide(ctx, Action::List, &On::kind(TargetKind::Member, tenant))
             .await?
             .record()
@@ -248,7 +250,9 @@ impl Broker {
         subject: String,
         role: Role,
     ) -> Result<Member, Error> {
-        let tenant = ctx.tenant()?;
+        let tenant = self
+            .tenant_of(ctx, Action::Grant, TargetKind::Member)
+            .await?;
         let on = On::kind(TargetKind::Member, tenant).named(format!("{issuer}|{subject}"));
         let decided = self.decide(ctx, Action::Grant, &on).await?;
         if !self.callers().issuer_names().any(|known| known == issuer) {
@@ -301,7 +305,9 @@ impl Broker {
     /// # Errors
     /// `NotFound` where there is none.
     pub async fn delete_member(&self, ctx: &Context, id: MemberId) -> Result<(), Error> {
-        let tenant = ctx.tenant()?;
+        let tenant = self
+            .tenant_of(ctx, Action::Grant, TargetKind::Member)
+            .await?;
         let decided = self
             .decide(
                 ctx,

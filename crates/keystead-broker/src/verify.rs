@@ -96,8 +96,8 @@ impl Broker {
                 match broker.try_once(&ctx, decided, &loaded, last).await {
                     Ok(report) if last || status_after(report.result).is_some() => return,
                     Ok(_) => {}
-                    // It opens no better later.
-                    Err(Error::Corrupt { .. }) => return,
+                    // It opens no better later; whoever looks is told.
+                    Err(Error::Corrupt { .. }) => return broker.give_up(&ctx, &loaded).await,
                     Err(fault) => {
                         tracing::warn!(?fault, integration = %id, "an integration could not be tried")
                     }
@@ -105,6 +105,27 @@ impl Broker {
                 tokio::time::sleep(*pause).await;
             }
         });
+    }
+
+    /// Says of an integration that its sealed credential does not open.
+    async fn give_up(&self, ctx: &Context, loaded: &Loaded) {
+        let on = loaded.on();
+        let mut entry = self.entry(ctx, Action::Test, &on, Outcome::Failed);
+        entry.caller = "system";
+        entry.reason = Some("given up".into());
+        entry.version = Some(loaded.row.credential_version);
+        let effect = Effect::SetVerified {
+            tenant: loaded.row.tenant,
+            integration: loaded.row.id,
+            version: loaded.row.credential_version,
+            status: RowStatus::Error,
+            error_message: Some("the stored credential does not open: put it in again, and tell whoever runs Keystead".to_owned()),
+            at: entry.at,
+        };
+        if let Err(fault) = self.append(entry, vec![effect]).await {
+            tracing::warn!(?fault, integration = %loaded.row.id, "a trial that was given up is not on record");
+        }
+        self.epochs().move_tenant(loaded.row.tenant);
     }
 
     async fn try_once(

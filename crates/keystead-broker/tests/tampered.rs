@@ -5,7 +5,7 @@
 mod house;
 
 use house::{House, TRUE_KEY};
-use keystead_broker::{Changes, Context, Error, Selector, SetBack};
+use keystead_broker::{Changes, Context, Error, Selector, SetBack, Status};
 use keystead_core::action::Role;
 use keystead_core::ids::IntegrationId;
 use serde_json::json;
@@ -139,6 +139,27 @@ async fn a_flipped_bit_anywhere_in_the_blob_does_not_open() {
         &[id],
     );
     nothing_opens(&house, &alice, id, "acme").await;
+}
+
+#[tokio::test]
+async fn whoever_looks_is_told_that_a_credential_does_not_open() {
+    let house = House::in_file().await;
+    let alice = house.user("alice", "acme", Role::Owner).await;
+    let id = house.connected(&alice).await;
+    tamper(&house, "put(arg[0], 1, seal(arg[0], 1)[:-1] + b'x')", &[id]);
+    let enable = |disabled| Changes {
+        disabled: Some(disabled),
+        ..Changes::default()
+    };
+    for disabled in [true, false] {
+        let changed = house
+            .broker
+            .update_integration(&alice, id, enable(disabled), None);
+        changed.await.unwrap();
+    }
+    let seen = house.settled(&alice, id).await;
+    assert_eq!(seen.status, Status::Error);
+    assert!(seen.error_message.unwrap().contains("does not open"));
 }
 
 #[tokio::test]

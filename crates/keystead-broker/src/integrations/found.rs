@@ -46,7 +46,7 @@ impl Broker {
         action: Action,
         id: IntegrationId,
     ) -> Result<IntegrationRow, Error> {
-        let tenant = ctx.tenant()?;
+        let tenant = self.tenant_of(ctx, action, TargetKind::Integration).await?;
         match self.store().find_integration(tenant, id).await? {
             Some(row) => Ok(row),
             None => Err(self.missing(ctx, action, tenant, id).await),
@@ -69,17 +69,24 @@ impl Broker {
         }
     }
 
-    /// An integration of the tenant acted in, ready to be used; a miss is on record.
+    /// An integration of the tenant acted in, ready to be used; a miss is on record, and so is one
+    /// that cannot be made ready.
     pub(crate) async fn load(
         &self,
         ctx: &Context,
         action: Action,
         id: IntegrationId,
     ) -> Result<Arc<Loaded>, Error> {
-        let tenant = ctx.tenant()?;
-        match self.find_loaded(tenant, id).await? {
-            Some(loaded) => Ok(loaded),
-            None => Err(self.missing(ctx, action, tenant, id).await),
+        let tenant = self.tenant_of(ctx, action, TargetKind::Integration).await?;
+        match self.find_loaded(tenant, id).await {
+            Ok(Some(loaded)) => Ok(loaded),
+            Ok(None) => Err(Box::pin(self.missing(ctx, action, tenant, id)).await),
+            Err(fault @ Error::Unavailable { .. }) => Err(fault),
+            Err(fault) => {
+                let (kind, name) = (TargetKind::Integration, id.to_string());
+                Box::pin(self.refuse(ctx, action, kind, Some(&name), &fault)).await;
+                Err(fault)
+            }
         }
     }
 
@@ -143,7 +150,9 @@ impl Broker {
 
     /// The tenant's only integration of a provider that is switched on.
     pub(crate) async fn find_only(&self, ctx: &Context, type_: &str) -> Result<Arc<Loaded>, Error> {
-        let tenant = ctx.tenant()?;
+        let tenant = self
+            .tenant_of(ctx, Action::Use, TargetKind::Integration)
+            .await?;
         let trusted = self.epochs().trusted(self.clock().now());
         let epoch = self.epochs().of_tenant(tenant);
         let key = (tenant, type_.to_owned());

@@ -168,6 +168,10 @@ impl House {
         )
     }
 
+    pub fn kms(&self) -> Box<dyn Kms> {
+        key_file(&self.folder)
+    }
+
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("keystead.db")
     }
