@@ -55,9 +55,8 @@ impl FileKms {
         if let Some(folder) = folder {
             fs::create_dir_all(folder).map_err(|e| self.fault("cannot be made", &e))?;
         }
-        let bytes = Zeroizing::new(
-            clock::random::<32>().map_err(|_| KmsError::Setup("no randomness".to_owned()))?,
-        );
+        let no_randomness = |_| KmsError::Setup("no randomness".to_owned());
+        let bytes = Zeroizing::new(clock::random::<32>().map_err(no_randomness)?);
         let mut text = Zeroizing::new(String::with_capacity(MAGIC.len() + 65));
         text.push_str(MAGIC);
         for byte in bytes.iter() {
@@ -66,16 +65,24 @@ impl FileKms {
             }
         }
         text.push('\n');
-        // `create_new` never follows a link and never overwrites another node's key.
-        let mut file = OpenOptions::new()
+        // Whole or not at all, also when this process ends in between: written beside, then given
+        // its name. A link never overwrites another node's key and never follows one.
+        let unique = u64::from_be_bytes(clock::random().map_err(no_randomness)?);
+        let beside = self.path.with_extension(format!("new-{unique:x}"));
+        let written = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&self.path)
+            .open(&beside)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()?;
+                fs::hard_link(&beside, &self.path)
+            });
+        let removed = fs::remove_file(&beside);
+        written
+            .and(removed)
             .map_err(|e| self.fault("cannot be made", &e))?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|e| self.fault("cannot be written", &e))?;
         if let Some(folder) = folder {
             fs::File::open(folder)
                 .and_then(|folder| folder.sync_all())
