@@ -3,7 +3,7 @@
 //! What always holds: a started broker has opened its keys, proven the isolation of its store, and
 //! hears the change feed. Its background work ends with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -208,6 +208,8 @@ struct Inner {
     only_of_type: Cache<(TenantId, String), Arc<Loaded>>,
     minted: Cache<(TenantId, IntegrationId, u64), Arc<Minted>>,
     streams: Streams,
+    started: Time,
+    taken_up: Mutex<BTreeSet<(IntegrationId, u64)>>,
     used: Mutex<BTreeMap<(TenantId, IntegrationId), i64>>,
     keys_used: Mutex<BTreeMap<KeyId, (TenantId, i64)>>,
     token_headers: Vec<HeaderName>,
@@ -255,6 +257,8 @@ impl Broker {
             only_of_type: Cache::new(INTEGRATIONS_KEPT),
             minted: Cache::new(INTEGRATIONS_KEPT),
             streams: Streams::default(),
+            started: clock.now(),
+            taken_up: Mutex::default(),
             used: Mutex::default(),
             keys_used: Mutex::default(),
             token_headers,
@@ -339,6 +343,19 @@ impl Broker {
         if let Err(fault) = self.store().note(&notes).await {
             tracing::debug!(?fault, "last uses were not noted");
         }
+    }
+
+    /// When this node started.
+    pub(crate) fn started(&self) -> Time {
+        self.0.started
+    }
+
+    /// Whether this trial is to be taken up now: the first time that it is asked.
+    pub(crate) fn take_up(&self, id: IntegrationId, version: u64) -> bool {
+        let taken_up = self.0.taken_up.lock();
+        taken_up
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((id, version))
     }
 
     pub(crate) fn mark_used(&self, tenant: TenantId, id: IntegrationId) {

@@ -421,10 +421,15 @@ impl Broker {
         }
     }
 
-    /// What a caller sees; a trial that was lost with a process is taken up again when somebody looks.
+    /// What a caller sees; a trial that was lost with a process is taken up again when somebody
+    /// looks: at once after a restart, later where it was another node's. Once: looking often does
+    /// not call the provider often.
     fn seen(&self, row: &IntegrationRow) -> Integration {
-        let lost = self.clock().now().plus_seconds(-120);
-        if row.status == keystead_store::Status::Verifying && !row.disabled && row.updated_at < lost
+        let lost = self.started().max(self.clock().now().plus_seconds(-120));
+        if row.status == keystead_store::Status::Verifying
+            && !row.disabled
+            && row.updated_at < lost
+            && self.take_up(row.id, row.credential_version)
         {
             self.verify_later(row.tenant, row.id);
         }
