@@ -287,6 +287,10 @@ async fn collect(mut body: Body, said: Option<usize>) -> Result<Zeroizing<Vec<u8
 
 /// Reads JSON: what is no JSON is malformed; what is no `T` is invalid, at a path.
 pub(crate) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // A type would also be read from a list of its fields' values, in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::field("", "expected an object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let read = serde_path_to_error::deserialize(&mut json).map_err(|fault| {
         let path = fault.path().to_string();

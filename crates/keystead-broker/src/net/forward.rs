@@ -129,8 +129,12 @@ where
     P: FnOnce(&mut Head<'_>) -> Result<Vec<Secret>, E>,
     E: From<NetError>,
 {
-    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-        return Err(NetError::Method("TRACE and CONNECT are not carried").into());
+    // TRACK is what some servers call TRACE: both say the request back, with the credential.
+    let method = request.method();
+    if matches!(*method, Method::TRACE | Method::CONNECT)
+        || method.as_str().eq_ignore_ascii_case("TRACK")
+    {
+        return Err(NetError::Method("TRACE, TRACK and CONNECT are not carried").into());
     }
     path::check(hop.path).map_err(NetError::Path)?;
     if request.body().size_hint().lower() > hop.limits.request_body {
