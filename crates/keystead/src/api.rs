@@ -79,7 +79,10 @@ impl Api {
             .client
             .fetch(request, limits)
             .await
-            .with_context(|| format!("{} does not answer", self.url))?;
+            .map_err(|fault| Refused {
+                status: 503,
+                text: format!("{} does not answer: {fault}", self.url),
+            })?;
         Ok((answer.status().as_u16(), answer.into_body()))
     }
 

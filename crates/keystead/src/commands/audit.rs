@@ -1,5 +1,6 @@
 //! `keystead audit tail|verify|export`.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -143,23 +144,35 @@ async fn tail(broker: &Broker, lines: u64, follow: bool) -> anyhow::Result<()> {
         &broker.verifier_key().parse()?,
     )?
     .size;
-    let mut next = size.saturating_sub(lines);
-    let mut until = Some(size);
-    loop {
+    // Looking is on record too: what this command itself leaves is not its news.
+    let own = format!("\"request\":\"{}\"", shell.request);
+    let mut next = size.saturating_sub(lines.saturating_add(1));
+    let mut newest = VecDeque::new();
+    while next < size {
         let leaves = broker.export(&shell, next).await?;
-        // Looking is on record too: what this command itself leaves is not its news.
-        let own = format!("\"request\":\"{}\"", shell.request);
-        for leaf in &leaves {
-            if until.is_none_or(|until| next < until) && !leaf.contains(&own) {
-                say(leaf);
-            }
-            next += 1;
+        if leaves.is_empty() {
+            break;
         }
-        if !follow {
-            return Ok(());
-        }
-        until = None;
+        next += leaves.len() as u64;
+        newest.extend(leaves.into_iter().filter(|leaf| !leaf.contains(&own)));
+    }
+    let more = newest.len() as u64;
+    for leaf in newest
+        .iter()
+        .skip(usize::try_from(more.saturating_sub(lines)).unwrap_or(0))
+    {
+        say(leaf);
+    }
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        let leaves = broker.export(&shell, next).await?;
+        next += leaves.len() as u64;
+        for leaf in leaves.iter().filter(|leaf| !leaf.contains(&own)) {
+            say(leaf);
+        }
     }
 }
 

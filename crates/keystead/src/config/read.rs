@@ -38,8 +38,9 @@ pub(crate) fn load(
         let text = std::fs::read_to_string(path)
             .map_err(|e| ConfigFault(format!("{shown} cannot be read: {e}")))?;
         // Once as a whole, for faults that name line and column.
-        toml::from_str::<Config>(&text).map_err(|e| ConfigFault(format!("{shown}: {e}")))?;
-        table = toml::from_str(&text).map_err(|e| ConfigFault(format!("{shown}: {e}")))?;
+        let fault = |e: toml::de::Error| ConfigFault(format!("{shown}, {}", place_of(&e, &text)));
+        toml::from_str::<Config>(&text).map_err(fault)?;
+        table = toml::from_str(&text).map_err(fault)?;
     }
     for (name, value) in environment {
         let Some(setting) = name.strip_prefix("KEYSTEAD_") else {
@@ -69,6 +70,15 @@ pub(crate) fn load(
     table
         .try_into()
         .map_err(|e: toml::de::Error| ConfigFault(e.to_string()))
+}
+
+/// Where and what, without the line itself: it may hold what should have been a reference.
+fn place_of(fault: &toml::de::Error, text: &str) -> String {
+    let at = fault.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: {}", fault.message())
 }
 
 /// A number, a truth value or a list where it reads as one; else text.

@@ -5,14 +5,43 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 /// A reference to a secret: `{ file = "…" }` or `{ env = "…" }`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Given")]
 pub(crate) struct Secret {
     file: Option<PathBuf>,
     env: Option<String>,
+}
+
+/// What may stand there. A value written out is refused without being repeated.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Given {
+    Reference(Reference),
+    Other(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reference {
+    file: Option<PathBuf>,
+    env: Option<String>,
+}
+
+impl TryFrom<Given> for Secret {
+    type Error = &'static str;
+
+    fn try_from(given: Given) -> Result<Secret, &'static str> {
+        match given {
+            Given::Reference(Reference { file, env }) => Ok(Secret { file, env }),
+            Given::Other(_) => {
+                Err("a secret is not written here: give { file = \"…\" } or { env = \"…\" }")
+            }
+        }
+    }
 }
 
 impl Secret {
