@@ -1,5 +1,8 @@
 //! For tests only: what the tests of all crates start, pretend and look for.
 
+pub mod canary;
+pub mod client;
 pub mod issuer;
 pub mod postgres;
+pub mod process;
 pub mod upstream;

@@ -89,8 +89,10 @@ impl Cluster {
         );
         write_as_owner(&data.join("postgresql.auto.conf"), &settings, &data)?;
         // The shell stops the server when its input ends, which it does when this process does.
-        let script = "\"$0\" -D \"$1/data\" >\"$1/log\" 2>&1 & server=$!; \
-                      read -r _; kill -INT $server; wait $server; rm -rf \"$1\"";
+        // By then it may be another than the one started here: see `start_again`.
+        let script = "\"$0\" -D \"$1/data\" >>\"$1/log\" 2>&1 & read -r _; pid=\"$1/data/postmaster.pid\"; \
+                      [ ! -e \"$pid\" ] || kill -INT $(head -n 1 \"$pid\"); \
+                      while [ -e \"$pid\" ]; do sleep 0.02; done; rm -rf \"$1\"";
         let mut guard = as_postgres(Path::new("/bin/sh"));
         guard.args(["-c", script]).arg(bin.join("postgres"));
         guard.arg(folder.path()).stdin(Stdio::piped());
@@ -142,6 +144,27 @@ impl Cluster {
         command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port]);
         command.stdin(Stdio::null());
         command
+    }
+
+    /// Stops the server as a crash does: every connection is cut, and the next start recovers.
+    pub fn stop_at_once(&self) {
+        self.control(&["stop", "-m", "immediate"]);
+    }
+
+    /// Starts the server after it was stopped.
+    pub fn start_again(&self) {
+        self.control(&["start"]);
+    }
+
+    fn control(&self, words: &[&str]) {
+        let mut control = as_postgres(self.bin.join("pg_ctl"));
+        control.args(words).arg("-w");
+        control.arg("-D").arg(self.folder.path().join("data"));
+        control.arg("-l").arg(self.folder.path().join("log"));
+        // Not to its end: the server would keep a piped output open.
+        control.stdout(Stdio::null()).stderr(Stdio::null());
+        let status = control.status().expect("pg_ctl can be run");
+        assert!(status.success(), "pg_ctl {words:?}: {}", self.log());
     }
 
     fn wait(&self) -> Result<(), NoCluster> {

@@ -98,7 +98,8 @@ struct Completion {
 
 const WORDS: [&str; 4] = ["Hello", " from", " the", " upstream"];
 
-async fn completions(Json(asked): Json<Completion>) -> Response {
+/// Streamed, an event comes every 10 ms; of the model `gated`, one per release.
+async fn completions(State(shared): State<Shape>, Json(asked): Json<Completion>) -> Response {
     if !asked.stream {
         return Json(json!({
             "id": "chatcmpl-1", "object": "chat.completion", "created": 1_721_172_741, "model": asked.model,
@@ -108,6 +109,7 @@ async fn completions(Json(asked): Json<Completion>) -> Response {
         }))
         .into_response();
     }
+    let gated = asked.model == "gated";
     let chunk = move |delta: Value, finish: Value| {
         let chunk = json!({
             "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_721_172_741,
@@ -126,9 +128,16 @@ async fn completions(Json(asked): Json<Completion>) -> Response {
     );
     events.push(chunk(json!({}), json!("stop")));
     events.push("data: [DONE]\n\n".to_owned());
-    let events = stream::iter(events).then(|event| async {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        event
+    let events = stream::iter(events).then(move |event| {
+        let shared = shared.clone();
+        async move {
+            if !gated {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            } else if let Ok(permit) = shared.gate.acquire().await {
+                permit.forget();
+            }
+            event
+        }
     });
     streamed("text/event-stream", events)
 }
