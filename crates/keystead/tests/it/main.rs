@@ -1,0 +1,16 @@
+//! The whole program, from outside: its process, its sockets, its files, real clients. Linked once.
+//!
+//! What always holds: servers listen on free loopback ports; secrets are invented and hold
+//! `canary`; a process is ended by its id.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)] // tests
+
+mod attacks;
+mod audit;
+mod aws;
+mod commands;
+mod crashes;
+mod endings;
+mod main_job;
+mod nodes;
+mod rig;
+mod secrets;
