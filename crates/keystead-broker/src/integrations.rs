@@ -25,7 +25,7 @@ use crate::error::{Error, FieldFault};
 use crate::page::Page;
 use crate::permit::{Decided, On};
 
-pub(crate) use found::Loaded;
+pub(crate) use found::{Home, Loaded};
 pub(crate) use given::read_message;
 use given::{check_name, read_config, read_credential, too_large};
 use model::etag;

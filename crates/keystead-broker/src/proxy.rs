@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 
 use crate::broker::{Broker, Context};
 use crate::error::Error;
-use crate::integrations::Loaded;
+use crate::integrations::{Home, Loaded};
 use crate::limits::Subject;
 use crate::mint::Made;
 use crate::net::{self, Hop, HopLimits, NetError, OnRedacted, ProxyBody, Secret, Waited};
@@ -92,7 +92,7 @@ impl Broker {
                 .proof
                 .map_or_else(|| self.epochs().of_callers(), |proof| proof.epoch),
         };
-        let sign_body = provider.needs_body_hash(&way.logical_host);
+        let sign_body = provider.needs_body_hash(&way.home.logical_host);
         let (request, body_sha256) =
             match hold_body(request, sign_body, self.settings().proxy.max_signed_body).await {
                 Ok(held) => held,
@@ -113,8 +113,11 @@ impl Broker {
         let permit = decided.permit::<Use>(version).await?;
         let (fields, _) = self.open(ctx, permit, &keys, &loaded).await?;
         self.mark_used(loaded.row.tenant, loaded.row.id);
-        let token = match provider.token_scope(&loaded.config, &way.logical_host) {
-            Some(_) => match self.token(&loaded, &keys, &fields, &way.logical_host).await {
+        let token = match provider.token_scope(&loaded.config, &way.home.logical_host) {
+            Some(_) => match self
+                .token(&loaded, &keys, &fields, &way.home.logical_host)
+                .await
+            {
                 Ok(Made::Token(token)) => Some(token),
                 Ok(Made::Refused { message, .. }) => {
                     self.record_failure(ctx, Action::Use, &on, "no token for the credential")
@@ -134,7 +137,7 @@ impl Broker {
         let cut = self.streams().enter(grounds);
         let settings = &self.settings().proxy;
         let hop = Hop {
-            to: &way.destination,
+            to: &way.home.destination,
             path: way.path,
             query: way.query,
             strip_headers: self.token_headers(),
@@ -157,7 +160,7 @@ impl Broker {
             |head: &mut net::Head<'_>| -> Result<Vec<Secret>, Error> {
                 let mut placed = Head {
                     method: head.method.clone(),
-                    logical_host: way.logical_host.clone(),
+                    logical_host: way.home.logical_host.to_string(),
                     host_header: head.authority.to_owned(),
                     path: head.path.to_owned(),
                     query: head.query.take(),
@@ -232,33 +235,30 @@ impl Broker {
             None => (path_and_query, None),
         };
         path::check(path).map_err(NetError::Path)?;
-        let to = loaded
-            .provider
-            .destination(&loaded.config, host, path)
-            .map_err(|fault| Error::Malformed(fault.to_string().into()))?;
-        let destination = match (loaded.home.get(), host) {
-            (Some(home), None) => home.clone(),
-            (_, other) => {
-                let made = net::Destination::new(&to.dial)?;
-                if other.is_none() {
-                    let _ = loaded.home.set(made.clone());
+        let home = match (loaded.home.get(), host) {
+            (Some(home), None) if loaded.provider.takes_path(path) => home.clone(),
+            _ => {
+                let to = loaded
+                    .provider
+                    .destination(&loaded.config, host, path)
+                    .map_err(|fault| Error::Malformed(fault.to_string().into()))?;
+                let found = Home {
+                    destination: net::Destination::new(&to.dial)?,
+                    logical_host: to.logical_host.into(),
+                };
+                if host.is_none() {
+                    let _ = loaded.home.set(found.clone());
                 }
-                made
+                found
             }
         };
-        Ok(Way {
-            destination,
-            logical_host: to.logical_host,
-            path,
-            query,
-        })
+        Ok(Way { home, path, query })
     }
 }
 
 /// Where a call goes.
 struct Way<'a> {
-    destination: net::Destination,
-    logical_host: String,
+    home: Home,
     path: &'a str,
     query: Option<&'a str>,
 }

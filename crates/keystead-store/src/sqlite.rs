@@ -29,7 +29,7 @@ const READERS: usize = 3;
 const READ_QUEUE: usize = 1024;
 const BUSY: Duration = Duration::from_secs(2);
 /// How often a group that is waited for is looked at.
-const STEP: Duration = Duration::from_micros(20);
+const STEP: Duration = Duration::from_micros(100);
 
 const HEAD: &str = "SELECT frontier FROM log_head WHERE one = 1";
 const SET_HEAD: &str = "UPDATE log_head SET size = $1, frontier = $2, root = $3 WHERE one = 1";
@@ -201,7 +201,11 @@ fn open(path: Option<&Path>, deadline: Duration) -> Result<Sqlite, Error> {
         }
     }
     let (door, tasks) = Door::new(deadline);
-    spawn("sqlite-writer".to_owned(), move || write_all(writer, tasks))?;
+    let (tell, committed) = mpsc::unbounded_channel();
+    tokio::spawn(herald(committed));
+    spawn("sqlite-writer".to_owned(), move || {
+        write_all(writer, tasks, &tell)
+    })?;
     let next = AtomicUsize::new(0);
     Ok(Sqlite {
         door,
@@ -246,7 +250,8 @@ fn connect(path: Option<&Path>) -> Result<Connection, Error> {
         .and_then(|()| {
             connection.execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                 PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON;",
+                 PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON; \
+                 PRAGMA wal_autocheckpoint = 4000;",
             )
         })
         .map_err(|fault| Error::because("open the database", fault))?;
@@ -286,8 +291,32 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
         .map_err(|fault| Error::because(FAILED, fault))
 }
 
+/// A group that is durable, whose callers are to hear of it.
+struct Committed {
+    group: Vec<Pending>,
+    from: u64,
+    misses: Vec<Option<Miss>>,
+}
+
+/// Answers groups from within the runtime: the writer thread wakes this one task, where waking
+/// each caller from outside the runtime would cost it a lock and often a system call.
+async fn herald(mut committed: mpsc::UnboundedReceiver<Committed>) {
+    while let Some(Committed {
+        group,
+        from,
+        misses,
+    }) = committed.recv().await
+    {
+        acknowledge(group, from, &misses);
+    }
+}
+
 /// The writer thread: all that waits is one group; a job between two appends ends the group.
-fn write_all(mut connection: Connection, mut tasks: mpsc::Receiver<Task>) {
+fn write_all(
+    mut connection: Connection,
+    mut tasks: mpsc::Receiver<Task>,
+    tell: &mpsc::UnboundedSender<Committed>,
+) {
     let mut waiting = Vec::with_capacity(GROUP);
     let mut pace = Pace::default();
     while tasks.blocking_recv_many(&mut waiting, GROUP) > 0 {
@@ -308,24 +337,37 @@ fn write_all(mut connection: Connection, mut tasks: mpsc::Receiver<Task>) {
             match task {
                 Task::Append(pending) => group.push(pending),
                 Task::Job(job) => {
-                    synced += commit(&mut connection, std::mem::take(&mut group));
+                    synced += commit(&mut connection, std::mem::take(&mut group), tell);
                     job(&mut connection);
                 }
             }
         }
-        synced += commit(&mut connection, group);
+        synced += commit(&mut connection, group, tell);
         pace.committed(size, tasks.len(), synced);
     }
 }
 
 /// Returns how long the disk took.
-fn commit(connection: &mut Connection, group: Vec<Pending>) -> Duration {
+fn commit(
+    connection: &mut Connection,
+    group: Vec<Pending>,
+    tell: &mpsc::UnboundedSender<Committed>,
+) -> Duration {
     if group.is_empty() {
         return Duration::ZERO;
     }
     match try_commit(connection, &group) {
         Ok((from, misses, synced)) => {
-            acknowledge(group, from, &misses);
+            if group.len() == 1 {
+                acknowledge(group, from, &misses);
+            } else {
+                // Without a herald the runtime has ended, and every caller with it.
+                let _ = tell.send(Committed {
+                    group,
+                    from,
+                    misses,
+                });
+            }
             synced
         }
         Err(fault) => {

@@ -21,9 +21,16 @@ pub(crate) struct Loaded {
     pub(crate) credential: CredentialRow,
     pub(crate) provider: Arc<Provider>,
     pub(crate) config: Config,
-    /// The provider's own origin, ready to be dialled; made at the first call.
-    pub(crate) home: OnceLock<net::Destination>,
+    /// The provider's own host under these settings, found at the first call.
+    pub(crate) home: OnceLock<Home>,
     pub(crate) epoch: Epoch,
+}
+
+/// A host of a provider, ready to be called.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) destination: net::Destination,
+    pub(crate) logical_host: Arc<str>,
 }
 
 impl Loaded {

@@ -55,13 +55,17 @@ impl Provider {
         host: Option<&str>,
         path: &str,
     ) -> Result<Destination, DestinationError> {
-        let within = |prefix: &String| {
-            path.starts_with(prefix.as_str()) || prefix.strip_suffix('/') == Some(path)
-        };
-        if !self.path_prefixes.iter().any(within) {
+        if !self.takes_path(path) {
             return Err(DestinationError::Path);
         }
         self.destination_of(config, host)
+    }
+
+    /// Whether the path, which has already been checked for ambiguity, may be called.
+    pub fn takes_path(&self, path: &str) -> bool {
+        self.path_prefixes.iter().any(|prefix| {
+            path.starts_with(prefix.as_str()) || prefix.strip_suffix('/') == Some(path)
+        })
     }
 
     /// As [`Provider::destination`], for calls that Keystead itself makes.
