@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use keystead_core::time::Time;
 use uuid::Uuid;
 
@@ -54,8 +53,7 @@ impl ClockHand {
 /// `Internal` where it has none.
 pub fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
-    SystemRandom::new()
-        .fill(&mut bytes)
+    getrandom::fill(&mut bytes)
         .map_err(|_| Error::internal("the operating system gave no randomness"))?;
     Ok(bytes)
 }

@@ -3,7 +3,7 @@
 //! A sliding window: what was counted in this window, and of the one before it the share that
 //! still lies within one window's length. Each node counts what it admits and, on a shared store,
 //! exchanges counts every `SYNC`; so several nodes together admit at most the limit and what the
-//! others admitted within one exchange (half a second's worth each). What is refused is not
+//! others admitted within two exchanges (a second's worth each). What is refused is not
 //! counted, and leaves one entry per window. Nothing here waits for the store.
 
 use std::collections::HashMap;

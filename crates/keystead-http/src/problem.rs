@@ -95,21 +95,85 @@ pub(crate) fn row(fault: &Fault) -> Row {
         }
     };
     match error {
-        Error::Unauthenticated => Row::new(S::UNAUTHORIZED, "unauthenticated", "Send one valid token, as `Authorization: Bearer <token>`: sign in again, or check the key."),
-        Error::Denied { action, message } => Row::new(S::FORBIDDEN, "denied", format!("Not allowed to {action} this: {message}.")),
-        Error::NotFound { what } => Row::new(S::NOT_FOUND, "not_found", format!("There is no such {what}, or not for this caller: check the id and which tenant the token is for.")),
+        Error::Unauthenticated => Row::new(
+            S::UNAUTHORIZED,
+            "unauthenticated",
+            "Send one valid token, as `Authorization: Bearer <token>`: sign in again, or check the key.",
+        ),
+        Error::Denied { action, message } => Row::new(
+            S::FORBIDDEN,
+            "denied",
+            format!("Not allowed to {action} this: {message}."),
+        ),
+        Error::NotFound { what } => Row::new(
+            S::NOT_FOUND,
+            "not_found",
+            format!(
+                "There is no such {what}, or not for this caller: check the id and which tenant the token is for."
+            ),
+        ),
         Error::Conflict { code, message, .. } => Row::new(S::CONFLICT, code, message.clone()),
-        Error::Precondition => Row::new(S::PRECONDITION_FAILED, "precondition_failed", "It was changed since it was read: read it again, and repeat the change with the new ETag."),
-        Error::Malformed(reason) => Row::new(S::BAD_REQUEST, "malformed", format!("The request cannot be read: {reason}.")),
-        Error::Invalid(_) => Row::new(S::UNPROCESSABLE_ENTITY, "invalid", "Some fields are wrong: see `errors`, correct them and send the request again."),
-        Error::TooLarge { most } => Row::new(S::PAYLOAD_TOO_LARGE, "too_large", format!("At most {most} bytes are taken here: send less.")),
-        Error::Limited { retry_after } => Row::new(S::TOO_MANY_REQUESTS, "limited", format!("Too many requests: wait {retry_after} s, then repeat.")).retry_after(*retry_after),
-        Error::Unavailable { what, .. } => Row::new(S::SERVICE_UNAVAILABLE, "unavailable", format!("Keystead's {what} is not available just now, and nothing was done: repeat in a moment.")).retry_after(1),
-        Error::Upstream { reason } => Row::new(S::BAD_GATEWAY, "upstream_unreachable", format!("The provider could not be reached: {reason}. Check the integration's settings and the provider's status, then repeat.")),
-        Error::UpstreamTimeout => Row::new(S::GATEWAY_TIMEOUT, "upstream_timeout", "The provider did not answer in time: repeat later, and see the provider's status page."),
-        Error::Credential { reason } => Row::new(S::CONFLICT, "credential_unusable", format!("The credential does not work for this call: {reason}. Put a new one into the integration.")),
-        Error::Corrupt { .. } => Row::new(S::INTERNAL_SERVER_ERROR, "corrupt", "A stored value is damaged and was not used: tell the operator, with this request_id."),
-        Error::Internal { .. } => Row::new(S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong inside Keystead: tell the operator, with this request_id."),
+        Error::Precondition => Row::new(
+            S::PRECONDITION_FAILED,
+            "precondition_failed",
+            "It was changed since it was read: read it again, and repeat the change with the new ETag.",
+        ),
+        Error::Malformed(reason) => Row::new(
+            S::BAD_REQUEST,
+            "malformed",
+            format!("The request cannot be read: {reason}."),
+        ),
+        Error::Invalid(_) => Row::new(
+            S::UNPROCESSABLE_ENTITY,
+            "invalid",
+            "Some fields are wrong: see `errors`, correct them and send the request again.",
+        ),
+        Error::TooLarge { most } => Row::new(
+            S::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("At most {most} bytes are taken here: send less."),
+        ),
+        Error::Limited { retry_after } => Row::new(
+            S::TOO_MANY_REQUESTS,
+            "limited",
+            format!("Too many requests: wait {retry_after} s, then repeat."),
+        )
+        .retry_after(*retry_after),
+        Error::Unavailable { what, .. } => Row::new(
+            S::SERVICE_UNAVAILABLE,
+            "unavailable",
+            format!("Keystead cannot do this now: {what} is not available. Repeat it in a moment."),
+        )
+        .retry_after(1),
+        Error::Upstream { reason } => Row::new(
+            S::BAD_GATEWAY,
+            "upstream_unreachable",
+            format!(
+                "The provider could not be reached: {reason}. Check the integration's settings and the provider's status, then repeat."
+            ),
+        ),
+        Error::UpstreamTimeout => Row::new(
+            S::GATEWAY_TIMEOUT,
+            "upstream_timeout",
+            "The provider did not answer in time: repeat later, and see the provider's status page.",
+        ),
+        Error::Credential { reason } => Row::new(
+            S::CONFLICT,
+            "credential_unusable",
+            format!(
+                "The credential does not work for this call: {reason}. Put a new one into the integration."
+            ),
+        ),
+        Error::Corrupt { .. } => Row::new(
+            S::INTERNAL_SERVER_ERROR,
+            "corrupt",
+            "A stored value is damaged and was not used: tell the operator, with this request_id.",
+        ),
+        Error::Internal { .. } => Row::new(
+            S::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something went wrong inside Keystead: tell the operator, with this request_id.",
+        ),
     }
 }
 

@@ -230,7 +230,7 @@ pub(crate) enum Audit {
         #[arg(long, value_name = "FILE")]
         checkpoint: Vec<PathBuf>,
         /// The key that checks checkpoints (`…/api/audit/key`), for an export.
-        #[arg(long, value_name = "KEY", required_unless_present = "config")]
+        #[arg(long, value_name = "KEY")]
         key: Option<String>,
     },
     /// Write the whole log, its signed checkpoint and the key that checks it.
