@@ -2,6 +2,9 @@
 //!
 //! What always holds here: nothing is left out because a tool is missing; the run fails instead.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::args::Args;
@@ -18,6 +21,7 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
 pub(crate) fn tests(only: Option<&str>) -> Result<()> {
     let postgres = tools::postgres_bin()?;
     let python = tools::python()?;
+    second_opinions(&python)?;
 
     if only.is_none() {
         run(cargo().args(["test", "--quiet", "--workspace", "--doc"]))?;
@@ -35,4 +39,15 @@ pub(crate) fn tests(only: Option<&str>) -> Result<()> {
         .args(only)
         .env("KEYSTEAD_TEST_PG_BIN", postgres)
         .env("KEYSTEAD_TEST_PYTHON", python))
+}
+
+/// The vectors, opened and signed by implementations that are not ours.
+fn second_opinions(python: &Path) -> Result<()> {
+    for (script, cases) in [
+        ("vectors/check_seal.py", "vectors/seal"),
+        ("vectors/check_sigv4.py", "vectors/sigv4/requests.json"),
+    ] {
+        run(Command::new(python).args([script, cases]))?;
+    }
+    Ok(())
 }

@@ -142,6 +142,14 @@ impl Error {
         }
     }
 
+    /// The answer for an integration that is switched off.
+    pub(crate) fn disabled() -> Error {
+        Error::conflict(
+            "disabled",
+            "the integration is disabled: enable it to use it",
+        )
+    }
+
     /// A short word for the fault, as entries say it.
     pub const fn word(&self) -> &'static str {
         match self {

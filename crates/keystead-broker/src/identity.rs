@@ -7,7 +7,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use ipnet::IpNet;
 use keystead_core::action::{Action, Role, TargetKind};
 use keystead_core::caller::{Caller, Filter, Scope};
@@ -20,6 +19,7 @@ use crate::broker::{Broker, Context, Proof};
 use crate::callers::VerifiedToken;
 use crate::epochs::Epoch;
 use crate::error::Error;
+use crate::hash::sha256;
 use crate::keys;
 use crate::limits::Subject;
 use crate::permit::On;
@@ -390,21 +390,16 @@ fn stands(row: &KeyRow, now: Time) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// What a proven caller is remembered under: the token, and the tenant that was named with it.
 fn cache_key(token: &str, tenant: Option<&str>) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(token.as_bytes());
-    context.update(&[0]);
-    if let Some(tenant) = tenant {
-        context.update(tenant.as_bytes());
-        context.update(&[1]);
+    match tenant {
+        None => sha256(&[token.as_bytes(), &[0]]),
+        Some(tenant) => sha256(&[token.as_bytes(), &[0], tenant.as_bytes(), &[1]]),
     }
-    let mut key = [0; 32];
-    key.copy_from_slice(context.finish().as_ref());
-    key
 }
 
 fn hash16(bytes: &[u8]) -> [u8; 16] {
     let mut short = [0; 16];
-    short.copy_from_slice(&digest::digest(&digest::SHA256, bytes).as_ref()[..16]);
+    short.copy_from_slice(&sha256(&[bytes])[..16]);
     short
 }

@@ -13,6 +13,7 @@ mod clock;
 mod epochs;
 mod error;
 mod feed;
+mod hash;
 mod identity;
 mod integrations;
 mod keyring;

@@ -4,7 +4,6 @@
 //! What always holds: the way is checked (path, host, body) before anything is opened; the entry is
 //! durable before the credential is on the request; the host that policy saw is the one dialled.
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Either, Full, Limited};
@@ -22,13 +21,13 @@ use std::sync::atomic::Ordering;
 
 use crate::broker::{Broker, Context};
 use crate::error::Error;
+use crate::hash::sha256;
 use crate::integrations::{Home, Loaded};
 use crate::limits::Subject;
 use crate::mint::Made;
 use crate::net::{self, Hop, HopLimits, NetError, OnRedacted, ProxyBody, Secret, Waited};
 use crate::permit::{On, Use};
 use crate::streams::Grounds;
-use crate::verify::disabled;
 
 /// Which integration a call goes through.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,7 +227,7 @@ impl Broker {
         path_and_query: &'a str,
     ) -> Result<Way<'a>, Error> {
         if loaded.row.disabled {
-            return Err(disabled());
+            return Err(Error::disabled());
         }
         let (path, query) = match path_and_query.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -305,18 +304,11 @@ where
             }
         })?;
     let bytes = whole.to_bytes();
-    let hash = sha256(&bytes);
+    let hash = sha256(&[&bytes]);
     Ok((
         Request::from_parts(parts, Either::Right(Full::new(bytes))),
         Some(hash),
     ))
-}
-
-/// SHA-256.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
-    hash
 }
 
 impl From<NetError> for Error {

@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 use crate::broker::{Broker, Context};
 use crate::error::Error;
 use crate::permit::Reveal;
-use crate::verify::disabled;
 
 /// A credential on its one way out. It is written once, and gone.
 pub struct Revealed {
@@ -70,7 +69,7 @@ impl Broker {
         let loaded = self.load(ctx, Action::Reveal, id).await?;
         let decided = self.decide(ctx, Action::Reveal, &loaded.on()).await?;
         if loaded.row.disabled {
-            return Err(decided.fail(disabled()).await);
+            return Err(decided.fail(Error::disabled()).await);
         }
         let version = loaded.row.credential_version;
         let keys = match self.keyring().tenant(loaded.row.tenant).await {

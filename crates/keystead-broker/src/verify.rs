@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, Context};
 use crate::error::Error;
+use crate::hash::sha256;
 use crate::integrations::{Integration, Loaded, Status};
 use crate::keyring::TenantKeys;
 use crate::mint::Made;
@@ -66,7 +67,7 @@ impl Broker {
         let loaded = self.load(ctx, Action::Test, id).await?;
         let decided = self.decide(ctx, Action::Test, &loaded.on()).await?;
         if loaded.row.disabled {
-            return Err(decided.fail(disabled()).await);
+            return Err(decided.fail(Error::disabled()).await);
         }
         let (broker, ctx) = (self.clone(), ctx.clone());
         // On its own task: a caller who hangs up must not lose the result.
@@ -275,7 +276,7 @@ impl Broker {
         let material = token
             .as_ref()
             .map_or(Material::Fields(fields), Material::Token);
-        let body_sha256 = Some(crate::proxy::sha256(&call.body));
+        let body_sha256 = Some(sha256(&[&call.body]));
         placement::place(
             provider,
             material,
@@ -321,12 +322,4 @@ impl Broker {
         );
         Ok((class, message.to_owned()))
     }
-}
-
-/// The answer for an integration that is switched off.
-pub(crate) fn disabled() -> Error {
-    Error::conflict(
-        "disabled",
-        "the integration is disabled: enable it to use it",
-    )
 }

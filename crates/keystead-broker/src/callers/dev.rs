@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine;
@@ -14,6 +13,8 @@ use keystead_core::action::Role;
 use keystead_core::time::Time;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
+
+use crate::hash::sha256;
 
 use super::{IssuerSettings, KeySource};
 
@@ -47,8 +48,8 @@ impl DevIssuer {
     pub fn from_pkcs8(pkcs8: Zeroizing<Vec<u8>>) -> Result<DevIssuer, DevKeyFault> {
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8)
             .map_err(|_| DevKeyFault)?;
-        let digest = digest::digest(&digest::SHA256, key.public_key().as_ref());
-        let kid = URL_SAFE_NO_PAD.encode(&digest.as_ref()[..12]);
+        let hash = sha256(&[key.public_key().as_ref()]);
+        let kid = URL_SAFE_NO_PAD.encode(&hash[..12]);
         Ok(DevIssuer { pkcs8, key, kid })
     }
 

@@ -9,12 +9,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use keystead_core::action::Role;
 use keystead_core::time::Time;
 use keystead_core::token::Jwt;
 use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
+
+use crate::hash::sha256;
 
 use super::issuer::{ClaimPath, Issuer, Keys};
 use super::{InvalidIssuer, IssuerSettings, JwksFetch, Reason, Unproven};
@@ -79,9 +80,7 @@ impl Verifier {
 
     /// What the token proves at that time.
     pub async fn verify(&self, token: &str, now: Time) -> Result<Arc<VerifiedToken>, Unproven> {
-        let digest = digest::digest(&digest::SHA256, token.as_bytes());
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest.as_ref());
+        let hash = sha256(&[token.as_bytes()]);
         if let Some((verified, until)) = self.verified.get(&hash)
             && now < until
         {
