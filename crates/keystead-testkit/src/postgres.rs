@@ -194,8 +194,12 @@ impl Drop for Cluster {
     }
 }
 
-/// The newest that Debian's packages have, or else where `pg_config` says.
+/// Those that `cargo xtask test` found; else the newest that Debian's packages have, or where
+/// `pg_config` says.
 fn binaries() -> Option<PathBuf> {
+    if let Some(bin) = std::env::var_os("KEYSTEAD_TEST_PG_BIN") {
+        return Some(bin.into());
+    }
     let mut places: Vec<_> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

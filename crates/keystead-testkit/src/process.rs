@@ -9,7 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Resource;
+use rustix::process::{Pid, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 /// What a process has said so far.
 #[derive(Default)]
@@ -118,6 +119,17 @@ impl Process {
     pub fn terminate(&self) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let _ = kill_process(id.expect("a child has an id"), Signal::TERM);
+    }
+
+    /// Sets how large a file it may write, or how many files it may have open; `None` is any.
+    pub fn limit(&self, resource: Resource, most: Option<u64>) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let limit = Rlimit {
+            current: most,
+            // Left as it was made: as much as this process may have.
+            maximum: getrlimit(resource).maximum,
+        };
+        prlimit(id, resource, limit).expect("a child's limits can be set");
     }
 
     /// Ends it at once, with nothing of its own run.

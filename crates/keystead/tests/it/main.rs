@@ -13,4 +13,5 @@ mod endings;
 mod main_job;
 mod nodes;
 mod rig;
+mod scarcity;
 mod secrets;
