@@ -386,7 +386,14 @@ async fn make_installation(
     // The database has a context key from its set-up; an embedded store has no use for one.
     let context = match store.take_context_key().await? {
         Some(key) => SealKey::from_bytes(key),
-        None => SealKey::from_bytes(clock::random()?),
+        None => match store.installation().await? {
+            // Another node was first, just now.
+            Some(row) => {
+                let root = unwrap_root(kms, &row).await?;
+                return Ok((row, root));
+            }
+            None => SealKey::from_bytes(clock::random()?),
+        },
     };
     // What is appended below already has rows of a tenant.
     store.set_context_key(*context.dangerous_bytes());
