@@ -196,6 +196,7 @@ impl Drop for Cluster {
 
 /// Those that `cargo xtask test` found; else the newest that Debian's packages have, or where
 /// `pg_config` says.
+#[allow(clippy::disallowed_methods)] // what `cargo xtask test` hands over
 fn binaries() -> Option<PathBuf> {
     if let Some(bin) = std::env::var_os("KEYSTEAD_TEST_PG_BIN") {
         return Some(bin.into());

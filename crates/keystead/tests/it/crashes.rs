@@ -41,6 +41,10 @@ async fn write_until_killed(client: Client, writer: String, acknowledged: Acknow
         else {
             return;
         };
+        // Too much for a busy machine: not acknowledged.
+        if answer.status == 503 {
+            continue;
+        }
         assert_eq!(answer.status, 201, "{answer:?}");
         let id = answer.json()["id"].as_str().unwrap().to_owned();
         acknowledged.lock().unwrap().insert(id, (name, credential));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 use keystead_testkit::client::Client;
+use keystead_testkit::process::Process;
 use serde_json::{Value, json};
 
 use crate::rig::{House, TRUE_KEY, cluster, connect, eventually};
@@ -100,7 +101,10 @@ async fn what_one_node_revokes_the_other_refuses_within_a_second_and_the_log_is_
                         .unwrap();
                     match answer.status.as_u16() {
                         201 => won.push(name),
-                        409 => assert_eq!(lane, 0, "{answer:?}"),
+                        // Taken: by the other node, or by an answer of ours that did not come.
+                        409 => {}
+                        // Too much for a busy machine: nobody was told that it was kept.
+                        503 => assert!(answer.headers.contains_key("retry-after")),
                         _ => panic!("{answer:?}"),
                     }
                 }
@@ -110,16 +114,26 @@ async fn what_one_node_revokes_the_other_refuses_within_a_second_and_the_log_is_
     }
     let mut won = Vec::new();
     for writer in writers {
-        won.extend(writer.await.unwrap());
+        let writer = writer.await;
+        won.extend(writer.unwrap_or_else(|fault| {
+            panic!(
+                "{fault}\n{}\n{}",
+                one.process.stderr(),
+                two.process.stderr()
+            )
+        }));
     }
     won.sort();
-    let all = won.len();
-    won.dedup();
-    assert_eq!(
-        (all, won.len()),
-        (6 * 15 + 15, 6 * 15 + 15),
-        "a name was won twice, or by nobody"
-    );
+    let (all, mut once) = (won.len(), won.clone());
+    once.dedup();
+    assert_eq!(all, once.len(), "a name was won twice: {won:?}");
+    assert!(all > 50, "{all} of 105: that is no load");
+    let mut names = Vec::new();
+    let page = there.get("/api/integrations?limit=200").await.expect(200);
+    for made in page["data"].as_array().unwrap() {
+        names.push(made["name"].as_str().unwrap().to_owned());
+    }
+    assert!(won.iter().all(|name| names.contains(name)), "one is lost");
     let log = house.operator(&two).get("/api/audit/export").await.text();
     for (place, line) in log.lines().enumerate() {
         let entry: Value = serde_json::from_str(line).unwrap();
@@ -147,6 +161,34 @@ async fn what_one_node_revokes_the_other_refuses_within_a_second_and_the_log_is_
         "two.checkpoint",
     ]);
     assert_eq!(code, 0, "{out}{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_start_for_the_first_time_at_once_are_one_installation() {
+    let cluster = cluster();
+    for _ in 0..3 {
+        let house = House::on_postgres(&cluster, "").await;
+        let starting = [(); 3].map(|()| Process::start(&mut house.command(&["serve"])));
+        let servers = starting.map(|process| house.wait(process));
+        let operator = house.operator(&servers[0]);
+        let key = operator.get("/api/audit/key").await.text();
+        for server in &servers {
+            let there = operator.at(&server.url);
+            assert_eq!(there.get("/api/audit/key").await.text(), key);
+            // Of the keys that the nodes may have said, each is one of this installation's.
+            for said in server.process.stdout().lines() {
+                if said.starts_with("kso_") {
+                    let said = Client::new(&servers[1].url).bearer(said);
+                    said.get("/api/keys").await.expect(200);
+                }
+            }
+            let alice = house.user(server, "alice", "acme", "owner");
+            alice.get("/api/integrations").await.expect(200);
+        }
+        drop(servers);
+        let (code, out, err) = house.keystead(&["audit", "verify"]);
+        assert_eq!(code, 0, "{out}{err}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

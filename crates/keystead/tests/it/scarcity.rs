@@ -59,10 +59,13 @@ async fn a_full_disk_is_503_nothing_is_acknowledged_in_vain_and_it_recovers_by_i
         }
     }
     assert_eq!(refused, 5, "the disk was never full");
-    // What cannot be recorded is not done: no use without an entry.
+    // What cannot be recorded is not done: no use without an entry. (No room for a page now: an
+    // entry is smaller than what was refused just before.)
+    server.process.limit(Resource::Fsize, Some(4096));
     let before = house.upstream.seen().len();
     let path = format!("/proxy/{}/v1/models", kept[0]["id"].as_str().unwrap());
-    assert_eq!(alice.get(&path).await.status, 503);
+    let used = alice.get(&path).await;
+    assert_eq!(used.status, 503, "{used:?}\n{}", server.process.stderr());
     assert_eq!(house.upstream.seen().len(), before, "it was used unseen");
     assert_eq!(alice.get("/healthz").await.status, 200);
 
