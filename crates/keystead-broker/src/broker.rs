@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderName;
@@ -17,6 +18,7 @@ use keystead_core::policy::Openings;
 use keystead_core::provider::Catalogue;
 use keystead_core::time::Time;
 use keystead_store::{Note, Store};
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::callers::Verifier;
@@ -24,7 +26,7 @@ use crate::clock::{self, Clock};
 use crate::epochs::{Epoch, Epochs};
 use crate::error::Error;
 use crate::feed::FeedPlace;
-use crate::identity::Identity;
+use crate::identity::{Identity, KnownKey};
 use crate::integrations::Loaded;
 use crate::keyring::{Keyring, KeyringSettings};
 use crate::kms::Kms;
@@ -204,20 +206,64 @@ struct Inner {
     feed: FeedPlace,
     limiter: Limiter,
     identities: Cache<[u8; 32], Arc<Identity>>,
-    integrations: Cache<(TenantId, IntegrationId), Arc<Loaded>>,
-    only_of_type: Cache<(TenantId, String), Arc<Loaded>>,
+    known_keys: Cache<[u8; 32], Arc<KnownKey>>,
+    known_tenants: Cache<String, (TenantId, Epoch)>,
+    integrations: Integrations,
+    only_of_type: Cache<(TenantId, String), (IntegrationId, Epoch)>,
     minted: Cache<(TenantId, IntegrationId, u64), Arc<Minted>>,
     streams: Streams,
     started: Time,
     taken_up: Mutex<BTreeSet<(IntegrationId, u64)>>,
-    used: Mutex<BTreeMap<(TenantId, IntegrationId), i64>>,
+    used: Mutex<Used>,
     keys_used: Mutex<BTreeMap<KeyId, (TenantId, i64)>>,
     token_headers: Vec<HeaderName>,
     counters: Counters,
 }
 
+/// Integrations that were read; bounded by their bytes, as a credential may be large.
+pub(crate) type Integrations = Cache<(TenantId, IntegrationId), Arc<Loaded>, ByWeight>;
+
+#[derive(Clone)]
+pub(crate) struct ByWeight;
+
+impl Weighter<(TenantId, IntegrationId), Arc<Loaded>> for ByWeight {
+    fn weight(&self, _: &(TenantId, IntegrationId), loaded: &Arc<Loaded>) -> u64 {
+        loaded.bytes()
+    }
+}
+
+/// When integrations were last used, as far as it is yet to be written down.
+#[derive(Default)]
+struct Used {
+    latest: BTreeMap<(TenantId, IntegrationId), i64>,
+    /// The one that was taken last.
+    place: Option<(TenantId, IntegrationId)>,
+}
+
+impl Used {
+    /// Takes the next few, and after the last the first again: none has to wait for ever.
+    fn take(&mut self, most: usize) -> BTreeMap<(TenantId, IntegrationId), i64> {
+        let after = self.place.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.latest.range((after, Bound::Unbounded));
+        let again = self.latest.iter();
+        let next: Vec<_> = rest.chain(again).take(most).map(|(id, _)| *id).collect();
+        self.place = next.last().copied();
+        next.into_iter()
+            .filter_map(|id| Some((id, self.latest.remove(&id)?)))
+            .collect()
+    }
+}
+
+/// Uses of integrations that are written down per second at the most: a store has better things to
+/// do than to note each of a hundred thousand.
+const NOTED_AT_ONCE: usize = 256;
 const IDENTITIES_KEPT: usize = 20_000;
-const INTEGRATIONS_KEPT: usize = 50_000;
+const KEYS_KEPT: usize = 1_000;
+/// About a hundred thousand of the usual size.
+const INTEGRATIONS_BYTES: u64 = 128 << 20;
+const INTEGRATIONS_KEPT: usize = 100_000;
+const ONLY_OF_TYPE_KEPT: usize = 50_000;
+const MINTED_KEPT: usize = 20_000;
 /// How often it is looked whether the KMS is to be asked.
 const KMS_EVERY: Duration = Duration::from_secs(5);
 
@@ -253,9 +299,11 @@ impl Broker {
             feed: FeedPlace::at(next),
             limiter: Limiter::new(node),
             identities: Cache::new(IDENTITIES_KEPT),
-            integrations: Cache::new(INTEGRATIONS_KEPT),
-            only_of_type: Cache::new(INTEGRATIONS_KEPT),
-            minted: Cache::new(INTEGRATIONS_KEPT),
+            known_keys: Cache::new(KEYS_KEPT),
+            known_tenants: Cache::new(IDENTITIES_KEPT),
+            integrations: Cache::with_weighter(INTEGRATIONS_KEPT, INTEGRATIONS_BYTES, ByWeight),
+            only_of_type: Cache::new(ONLY_OF_TYPE_KEPT),
+            minted: Cache::new(MINTED_KEPT),
             streams: Streams::default(),
             started: clock.now(),
             taken_up: Mutex::default(),
@@ -313,10 +361,10 @@ impl Broker {
         self.keyring().tend().await;
     }
 
-    /// Writes down when integrations and keys were last used; it may be a second late, and lost
-    /// with the process.
+    /// Writes down when integrations and keys were last used, of integrations some at a time; it
+    /// may be late, and lost with the process.
     pub async fn note_uses(&self) {
-        let used = std::mem::take(&mut *self.0.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let used = self.used().take(NOTED_AT_ONCE);
         let keys = std::mem::take(
             &mut *self
                 .0
@@ -324,9 +372,6 @@ impl Broker {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
-        if used.is_empty() && keys.is_empty() {
-            return;
-        }
         let integrations =
             used.into_iter()
                 .map(|((tenant, integration), at)| Note::IntegrationUsed {
@@ -358,13 +403,13 @@ impl Broker {
             .insert((id, version))
     }
 
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn mark_used(&self, tenant: TenantId, id: IntegrationId) {
         let now = self.clock().now().0;
-        self.0
-            .used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((tenant, id), now);
+        self.used().latest.insert((tenant, id), now);
     }
 
     pub(crate) fn mark_key_used(&self, tenant: TenantId, id: KeyId) {
@@ -497,10 +542,16 @@ impl Broker {
     pub(crate) fn identities(&self) -> &Cache<[u8; 32], Arc<Identity>> {
         &self.0.identities
     }
-    pub(crate) fn integrations_cache(&self) -> &Cache<(TenantId, IntegrationId), Arc<Loaded>> {
+    pub(crate) fn known_keys(&self) -> &Cache<[u8; 32], Arc<KnownKey>> {
+        &self.0.known_keys
+    }
+    pub(crate) fn known_tenants(&self) -> &Cache<String, (TenantId, Epoch)> {
+        &self.0.known_tenants
+    }
+    pub(crate) fn integrations_cache(&self) -> &Integrations {
         &self.0.integrations
     }
-    pub(crate) fn type_cache(&self) -> &Cache<(TenantId, String), Arc<Loaded>> {
+    pub(crate) fn type_cache(&self) -> &Cache<(TenantId, String), (IntegrationId, Epoch)> {
         &self.0.only_of_type
     }
     pub(crate) fn minted(&self) -> &Cache<(TenantId, IntegrationId, u64), Arc<Minted>> {
@@ -508,5 +559,28 @@ impl Broker {
     }
     pub(crate) fn streams(&self) -> &Streams {
         &self.0.streams
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uses_are_taken_a_few_at_a_time_and_none_waits_for_ever() {
+        let id = |number: u8| {
+            let id = IntegrationId::from_uuid(uuid::Uuid::from_bytes([number; 16]));
+            (TenantId::PLATFORM, id)
+        };
+        let mut used = Used::default();
+        used.latest.extend((0..5).map(|number| (id(number), 1)));
+        let taken = |used: &mut Used| used.take(2).into_keys().collect::<Vec<_>>();
+        assert_eq!(taken(&mut used), [id(0), id(1)]);
+        used.latest.insert(id(0), 2);
+        assert_eq!(taken(&mut used), [id(2), id(3)]);
+        assert_eq!(taken(&mut used), [id(0), id(4)]);
+        assert_eq!(taken(&mut used), []);
+        used.latest.insert(id(1), 3);
+        assert_eq!(used.take(2), BTreeMap::from([(id(1), 3)]));
     }
 }

@@ -36,6 +36,13 @@ pub(crate) struct Identity {
     as_member: bool,
 }
 
+/// A key as it is on record, whatever tenant it is used in.
+pub(crate) struct KnownKey {
+    row: KeyRow,
+    until: Time,
+    epoch: Epoch,
+}
+
 /// How long a proven token is believed without being looked at again, in seconds.
 const KEPT_SECONDS: i64 = 60;
 
@@ -188,13 +195,9 @@ impl Broker {
         now: Time,
         epoch: Epoch,
     ) -> Result<Identity, Refusal> {
-        let hash = self.keyring().lookup_hash(token.as_bytes());
-        let row = self
-            .store()
-            .find_key_by_hash(hash)
-            .await?
-            .ok_or(Refusal::Nobody("unknown key".into()))?;
-        stands(&row, now).map_err(|why| Refusal::Nobody(why.into()))?;
+        let known = self.known_key(token, now, epoch).await?;
+        let row = &known.row;
+        stands(row, now).map_err(|why| Refusal::Nobody(why.into()))?;
         if keys::kind(row.kind) != kind {
             return Err(Refusal::Nobody("unknown key".into()));
         }
@@ -218,15 +221,12 @@ impl Broker {
             }
             (None, named) => named,
         };
-        let until = row
-            .expires_at
-            .unwrap_or(Time(i64::MAX))
-            .min(now.plus_seconds(KEPT_SECONDS));
+        let until = row.expires_at.unwrap_or(Time(i64::MAX)).min(known.until);
         let caller = match kind {
             KeyKind::Service => Caller::Service {
                 key: row.id,
                 tenant: bound,
-                scopes: keys::scopes(&row)?,
+                scopes: keys::scopes(row)?,
             },
             KeyKind::Operator => Caller::Operator { key: row.id },
         };
@@ -235,11 +235,37 @@ impl Broker {
             caller: Arc::new(caller),
             tenant: acting,
             subject,
-            addresses: keys::addresses(&row)?,
+            addresses: keys::addresses(row)?,
             until,
             epoch,
             as_member: false,
         })
+    }
+
+    /// The key of that text, from the store once in `KEPT_SECONDS`: a service of many tenants is
+    /// proven anew in each of them.
+    async fn known_key(
+        &self,
+        token: &str,
+        now: Time,
+        epoch: Epoch,
+    ) -> Result<Arc<KnownKey>, Refusal> {
+        let hash = self.keyring().lookup_hash(token.as_bytes());
+        if let Some(known) = self
+            .known_keys()
+            .get(&hash)
+            .filter(|known| known.epoch == epoch && known.until > now && self.epochs().trusted(now))
+        {
+            return Ok(known);
+        }
+        let found = self.store().find_key_by_hash(hash).await?;
+        let known = Arc::new(KnownKey {
+            row: found.ok_or(Refusal::Nobody("unknown key".into()))?,
+            until: now.plus_seconds(KEPT_SECONDS),
+            epoch,
+        });
+        self.known_keys().insert(hash, known.clone());
+        Ok(known)
     }
 
     async fn prove_user(
@@ -348,6 +374,22 @@ impl Broker {
     /// # Errors
     /// As the store answers.
     pub async fn named_tenant(&self, text: &str) -> Result<Option<TenantId>, Error> {
+        // Whatever becomes of a tenant moves this epoch.
+        let epoch = self.epochs().of_callers();
+        if let Some((id, known)) = self.known_tenants().get(text)
+            && known == epoch
+            && self.epochs().trusted(self.clock().now())
+        {
+            return Ok(Some(id));
+        }
+        let found = self.find_named_tenant(text).await?;
+        if let Some(id) = found {
+            self.known_tenants().insert(text.to_owned(), (id, epoch));
+        }
+        Ok(found)
+    }
+
+    async fn find_named_tenant(&self, text: &str) -> Result<Option<TenantId>, Error> {
         if let Ok(id) = text.parse::<TenantId>() {
             return Ok(self
                 .store()

@@ -5,8 +5,8 @@
 use keystead_core::ids::{IntegrationId, KeyId, TenantId};
 use keystead_core::time::Time;
 
-use crate::value::{Scope, query};
-use crate::{Error, Store, integration, key};
+use crate::value::{Query, Scope, query};
+use crate::{Backend, Error, Store, integration, key};
 
 /// A piece of bookkeeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,20 +49,32 @@ const TOTAL: &str =
 const FORGET: &str = "DELETE FROM limit_count WHERE window_start < $1";
 
 impl Store {
-    /// Keeps notes. Each is a transaction of its own, so that they wait for nothing together.
+    /// Keeps notes, in one round trip. They may be lost with the database's process.
     pub async fn note(&self, notes: &[Note]) -> Result<(), Error> {
-        for note in notes {
-            let (tenant, update) = match *note {
+        let updates: Vec<(TenantId, Query)> = notes
+            .iter()
+            .map(|note| match *note {
                 Note::IntegrationUsed {
                     tenant,
                     integration,
                     at,
                 } => (tenant, query!(integration::USED, at, tenant, integration)),
                 Note::KeyUsed { tenant, key, at } => (tenant, query!(key::USED, at, tenant, key)),
-            };
-            self.write(Scope::Tenant(tenant), vec![update]).await?;
+            })
+            .collect();
+        if updates.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let noted = async {
+            match self.backend() {
+                Backend::Postgres(postgres) => postgres.note(updates).await,
+                Backend::Sqlite(sqlite) => {
+                    let updates = updates.into_iter().map(|(_, update)| update).collect();
+                    sqlite.write(updates).await.map(drop)
+                }
+            }
+        };
+        self.in_time(Box::pin(noted)).await
     }
 
     /// Writes down what this node has counted, forgets windows that began before the given time,

@@ -37,6 +37,19 @@ impl Loaded {
     pub(crate) fn on(&self) -> On {
         On::integration(self.row.tenant, self.row.id, &self.provider.id)
     }
+
+    /// About how much memory it takes, with its place in a cache.
+    pub(crate) fn bytes(&self) -> u64 {
+        /// The cache's own, what the allocator rounds up, and `home`.
+        const BESIDE: usize = 320;
+        let row = &self.row;
+        let texts = [&row.name, &row.provider, &row.created_by].map(String::len);
+        let maybe =
+            [&row.hint, &row.error_message].map(|text| text.as_ref().map_or(0, String::len));
+        let settings = 3 * row.config.len();
+        let all = size_of::<Loaded>() + BESIDE + self.credential.sealed.len() + settings;
+        (all + texts.iter().chain(&maybe).sum::<usize>()) as u64
+    }
 }
 
 impl Broker {
@@ -163,13 +176,12 @@ impl Broker {
         let trusted = self.epochs().trusted(self.clock().now());
         let epoch = self.epochs().of_tenant(tenant);
         let key = (tenant, type_.to_owned());
-        if let Some(known) = self
-            .type_cache()
-            .get(&key)
-            .filter(|known| trusted && known.epoch == epoch)
+        if let Some((id, known)) = self.type_cache().get(&key)
+            && trusted
+            && known == epoch
+            && let Some(loaded) = self.find_loaded(tenant, id).await?
         {
-            self.counters().cache_hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(known);
+            return Ok(loaded);
         }
         self.counters().cache_misses.fetch_add(1, Ordering::Relaxed);
         let provider = self
@@ -206,7 +218,10 @@ impl Broker {
         };
         match found {
             Some(loaded) => {
-                self.type_cache().insert(key, loaded.clone());
+                let id = loaded.row.id;
+                self.type_cache().insert(key, (id, epoch));
+                self.integrations_cache()
+                    .insert((tenant, id), loaded.clone());
                 Ok(loaded)
             }
             None => {

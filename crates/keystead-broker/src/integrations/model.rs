@@ -73,7 +73,7 @@ pub struct Integration {
     pub created_at: Time,
     /// When it was last changed by a caller.
     pub updated_at: Time,
-    /// When it was last used, to about a second.
+    /// When it was last used, to about a second; later known where very many are used at once.
     pub last_used_at: Option<Time>,
     /// When the provider last took or refused it.
     pub last_verified_at: Option<Time>,

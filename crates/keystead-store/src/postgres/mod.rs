@@ -31,6 +31,9 @@ const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const BEGIN: &str = "BEGIN";
 const COMMIT: &str = "COMMIT";
 const SET_CONTEXT: &str = "SELECT set_config('keystead.context', $1, true)";
+/// The context of a transaction that nobody waits for: its commit does not wait for the disk.
+const SET_CONTEXT_OF_NOTE: &str = "SELECT set_config('keystead.context', $1, true), \
+     set_config('synchronous_commit', 'off', true)";
 const TENANT: &str = "SELECT keystead.tenant()";
 const TAKE_CONTEXT_KEY: &str = "SELECT keystead.take_context_key()";
 
@@ -153,6 +156,29 @@ impl Postgres {
         }
     }
 
+    /// Runs bookkeeping statements, each in a transaction of its own: holding several rows at once,
+    /// they and an append could wait for one another.
+    pub(crate) async fn note(&self, updates: Vec<(TenantId, Query)>) -> Result<(), Error> {
+        let mut connection = checkout(&self.system).await?;
+        let key = self.context_key()?;
+        let mut all = Vec::with_capacity(updates.len() * 4);
+        for (tenant, update) in updates {
+            let context = connection.context(key, &tenant.to_string());
+            all.extend([
+                query!(BEGIN),
+                query!(SET_CONTEXT_OF_NOTE, context),
+                update,
+                query!(COMMIT),
+            ]);
+        }
+        finish(connection.pipeline(&all).await, connection, None).map(drop)
+    }
+
+    fn context_key(&self) -> Result<&hmac::Key, Error> {
+        let key = self.key.get();
+        key.ok_or(Error::unavailable("the context's key is not opened"))
+    }
+
     /// The statements in a transaction that carries the tenant's context.
     fn under(
         &self,
@@ -161,11 +187,7 @@ impl Postgres {
         tenant: TenantId,
         queries: Vec<Query>,
     ) -> Result<Vec<Query>, Error> {
-        let key = self
-            .key
-            .get()
-            .ok_or(Error::unavailable("the context's key is not opened"))?;
-        let context = connection.context(key, &tenant.to_string());
+        let context = connection.context(self.context_key()?, &tenant.to_string());
         let mut all = vec![query!(begin), query!(SET_CONTEXT, context), query!(TENANT)];
         all.extend(queries);
         all.push(query!(COMMIT));
