@@ -77,6 +77,7 @@ CREATE TABLE api_key (
 CREATE INDEX api_key_hash ON api_key (hash);
 CREATE INDEX api_key_key_id ON api_key (key_id);
 
+-- Without a rowid: a tenant's rows lie together, and listing them reads a page or two.
 CREATE TABLE integration (
     tenant_id TEXT NOT NULL,
     integration_id TEXT NOT NULL,
@@ -96,7 +97,7 @@ CREATE TABLE integration (
     revision INTEGER NOT NULL CHECK (revision > 0),
     PRIMARY KEY (tenant_id, integration_id),
     UNIQUE (tenant_id, name)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE credential (
     tenant_id TEXT NOT NULL,

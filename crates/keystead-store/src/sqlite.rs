@@ -27,6 +27,9 @@ use crate::{Error, StoreConfig};
 const READERS: usize = 3;
 /// Reads that may wait for one reader; more are refused.
 const READ_QUEUE: usize = 1024;
+/// Pages that the writer keeps: with every entry it comes by one of its tenant's. A reader loses
+/// all of its own with every write, and needs no more than there are by default.
+const WRITER_CACHE: &str = "PRAGMA cache_size = -32768";
 const BUSY: Duration = Duration::from_secs(2);
 /// How often a group that is waited for is looked at.
 const STEP: Duration = Duration::from_micros(100);
@@ -185,6 +188,9 @@ fn open(path: Option<&Path>, deadline: Duration) -> Result<Sqlite, Error> {
         })?;
     }
     let mut writer = connect(path)?;
+    writer
+        .execute_batch(WRITER_CACHE)
+        .map_err(|fault| Error::because("open the database", fault))?;
     migrate(&mut writer)?;
     let mut readers = Vec::new();
     if path.is_some() {
