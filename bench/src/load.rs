@@ -1,40 +1,54 @@
 //! A closed-loop load: so many keep-alive connections, each of which sends one prepared request,
-//! reads the answer and sends it again, for a bounded time.
+//! reads the answer and sends the next, for a bounded time or until each request was sent once.
 //!
-//! What always holds here: an answer that is not 2xx ends the run as failed; the warm-up is not
-//! counted; one thread, so that a server with two cores can be measured beside it.
+//! What always holds: an answer that is not 2xx ends the run as failed; the warm-up is not
+//! counted; the order is random, the same for the same seed; one thread, so that a server with two
+//! cores can be measured beside it.
 //!
 //! Deliberately not here: open-loop rates, so that a latency is one under saturation where many
 //! connections are used, and the true one with a single connection.
 
-use std::io::Read;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) connections: usize,
-    pub(crate) warm_up: Duration,
-    pub(crate) measured: Duration,
+    pub(crate) until: Until,
 }
 
-/// Reads the request from standard input and prints what was measured as one line of JSON.
-pub(crate) fn command(load: Load) -> Result<()> {
-    let mut request = Vec::new();
-    std::io::stdin().read_to_end(&mut request)?;
-    let request: &'static [u8] = request.leak();
+/// When it ends.
+#[derive(Clone, Copy)]
+pub(crate) enum Until {
+    /// After the time that is measured; which request is next is drawn at random.
+    Time {
+        warm_up: Duration,
+        measured: Duration,
+        seed: u64,
+    },
+    /// After each request was sent once, in the order in which they came.
+    Once,
+}
 
-    let limit = load.warm_up + load.measured + Duration::from_secs(10);
-    let mut times = tokio::runtime::Builder::new_current_thread()
+/// Reads the requests from standard input, a JSON array of texts, and prints what was measured as
+/// one line of JSON.
+pub(crate) fn command(load: Load) -> Result<()> {
+    let requests: Vec<String> = serde_json::from_reader(std::io::stdin().lock())?;
+    if requests.is_empty() {
+        bail!("no request was given");
+    }
+    let requests: &'static [String] = requests.leak();
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
-        .block_on(async { tokio::time::timeout(limit, run(&load, request)).await })
-        .context("the server stopped answering")??;
+        .build()?;
+    let (mut times, answers, took) = LocalSet::new().block_on(&runtime, run(&load, requests))?;
     if times.is_empty() {
         bail!("not one answer in time");
     }
@@ -46,55 +60,142 @@ pub(crate) fn command(load: Load) -> Result<()> {
     println!(
         "{}",
         serde_json::json!({
-            "rps": times.len() as f64 / load.measured.as_secs_f64(),
+            "rps": times.len() as f64 / took.as_secs_f64(),
             "p50_us": micros(0.5),
             "p99_us": micros(0.99),
+            "answers": answers,
         })
     );
     Ok(())
 }
 
-/// The nanoseconds of each answer that came within the measured time.
-async fn run(load: &Load, request: &'static [u8]) -> Result<Vec<u32>> {
-    let from = Instant::now() + load.warm_up;
-    let until = from + load.measured;
+/// A server that does not answer for so long ends the run as failed.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The nanoseconds of each answer that counts, how many came in all, and in which time those that
+/// count came.
+async fn run(load: &Load, requests: &'static [String]) -> Result<(Vec<u32>, u64, Duration)> {
+    let start = Instant::now();
     let mut connections = JoinSet::new();
+    let next: &'static Next = Box::leak(Box::new(Next::new(load.until, start, requests)));
     for _ in 0..load.connections {
-        let stream = TcpStream::connect(load.address).await?;
-        stream.set_nodelay(true)?;
-        connections.spawn(drive(stream, request, from, until));
+        let connection = Connection::open(load.address).await?;
+        connections.spawn_local(drive(connection, next));
     }
     let mut times = Vec::new();
     while let Some(one) = connections.join_next().await {
         times.extend(one??);
     }
-    Ok(times)
+    let answers = next.answers.get();
+    let took = match load.until {
+        Until::Time { measured, .. } => measured,
+        Until::Once => start.elapsed(),
+    };
+    Ok((times, answers, took))
 }
 
-async fn drive(
-    mut stream: TcpStream,
-    request: &[u8],
+/// Which request is next, for all connections.
+struct Next {
+    requests: &'static [String],
+    /// What counts was sent after the one and came before the other.
     from: Instant,
-    until: Instant,
-) -> Result<Vec<u32>> {
+    until: Option<Instant>,
+    /// The state of the random order, or the place in the list.
+    state: Cell<u64>,
+    /// All that came, the warm-up's too.
+    answers: Cell<u64>,
+}
+
+impl Next {
+    fn new(until: Until, start: Instant, requests: &'static [String]) -> Next {
+        let (from, until, state) = match until {
+            Until::Time {
+                warm_up,
+                measured,
+                seed,
+            } => (start + warm_up, Some(start + warm_up + measured), seed),
+            Until::Once => (start, None, 0),
+        };
+        Next {
+            requests,
+            from,
+            until,
+            state: Cell::new(state),
+            answers: Cell::new(0),
+        }
+    }
+
+    fn take(&self, now: Instant) -> Option<&'static [u8]> {
+        let Some(until) = self.until else {
+            let at = usize::try_from(self.state.replace(self.state.get() + 1)).ok()?;
+            return self.requests.get(at).map(|request| request.as_bytes());
+        };
+        if now >= until {
+            return None;
+        }
+        // SplitMix64.
+        let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.state.set(state);
+        let mut drawn = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        drawn = (drawn ^ (drawn >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        drawn ^= drawn >> 31;
+        let at = drawn % self.requests.len() as u64;
+        Some(self.requests[at as usize].as_bytes())
+    }
+}
+
+async fn drive(mut connection: Connection, next: &'static Next) -> Result<Vec<u32>> {
     let mut times = Vec::with_capacity(1 << 16);
-    let mut answer = Vec::with_capacity(1 << 14);
     loop {
         let sent = Instant::now();
-        if sent >= until {
+        let Some(request) = next.take(sent) else {
             return Ok(times);
-        }
-        stream.write_all(request).await?;
-        answer.clear();
-        while !is_whole(&answer)? {
-            if stream.read_buf(&mut answer).await? == 0 {
-                bail!("the server hung up: {}", String::from_utf8_lossy(&answer));
-            }
-        }
+        };
+        connection.ask(request).await?;
         let came = Instant::now();
-        if sent >= from && came <= until {
+        next.answers.set(next.answers.get() + 1);
+        if sent >= next.from && next.until.is_none_or(|until| came <= until) {
             times.push(u32::try_from((came - sent).as_nanos()).unwrap_or(u32::MAX));
         }
+    }
+}
+
+/// A keep-alive connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Connection> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection {
+            stream,
+            answer: Vec::with_capacity(1 << 14),
+        })
+    }
+
+    /// Sends a request and reads its answer, which must be a success: head and body as they came.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<&[u8]> {
+        tokio::time::timeout(PATIENCE, self.exchange(request))
+            .await
+            .context("the server stopped answering")??;
+        Ok(&self.answer)
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> Result<()> {
+        self.stream.write_all(request).await?;
+        self.answer.clear();
+        while !is_whole(&self.answer)? {
+            if self.stream.read_buf(&mut self.answer).await? == 0 {
+                bail!(
+                    "the server hung up: {}",
+                    String::from_utf8_lossy(&self.answer)
+                );
+            }
+        }
+        Ok(())
     }
 }
 

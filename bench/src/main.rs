@@ -7,6 +7,7 @@
 
 mod load;
 mod postgres;
+mod seed;
 mod server;
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +19,9 @@ const USAGE: &str = "\
 keystead-bench bare BODY_BYTES
 keystead-bench plain-proxy UPSTREAM_ADDRESS
 keystead-bench postgres   (until standard input is closed)
-keystead-bench load ADDRESS CONNECTIONS WARM_UP_SECONDS SECONDS   (the request on standard input)";
+keystead-bench load ADDRESS CONNECTIONS WARM_UP_SECONDS SECONDS SEED   (requests on standard input)
+keystead-bench walk ADDRESS CONNECTIONS   (requests on standard input)
+keystead-bench seed ADDRESS TENANTS EACH   (what `keystead dev --json` said on standard input)";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -27,12 +30,25 @@ fn main() -> Result<()> {
         ["bare", bytes] => server::bare(bytes.parse().context(USAGE)?),
         ["plain-proxy", upstream] => server::plain_proxy(upstream),
         ["postgres"] => postgres::until_closed(),
-        ["load", address, connections, warm_up, seconds] => load::command(load::Load {
+        ["load", address, connections, warm_up, measured, seed] => load::command(load::Load {
             address: address.parse().context(USAGE)?,
             connections: connections.parse().context(USAGE)?,
-            warm_up: seconds_of(warm_up)?,
-            measured: seconds_of(seconds)?,
+            until: load::Until::Time {
+                warm_up: seconds_of(warm_up)?,
+                measured: seconds_of(measured)?,
+                seed: seed.parse().context(USAGE)?,
+            },
         }),
+        ["walk", address, connections] => load::command(load::Load {
+            address: address.parse().context(USAGE)?,
+            connections: connections.parse().context(USAGE)?,
+            until: load::Until::Once,
+        }),
+        ["seed", address, tenants, each] => seed::command(
+            address.parse().context(USAGE)?,
+            tenants.parse().context(USAGE)?,
+            each.parse().context(USAGE)?,
+        ),
         _ => bail!("{USAGE}"),
     }
 }

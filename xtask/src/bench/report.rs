@@ -100,7 +100,7 @@ fn rows<'a>(cases: &'a [Case], samples: &[Sample]) -> Vec<Row<'a>> {
     rows
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

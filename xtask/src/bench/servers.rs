@@ -71,6 +71,26 @@ impl Server {
         Ok(server)
     }
 
+    /// Its memory, of a name in `/proc/PID/status`, in MiB.
+    pub(crate) fn memory_mib(&self, name: &str) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        let kib: f64 = kib.with_context(|| format!("no {name}"))?.parse()?;
+        Ok(kib / 1024.0)
+    }
+
+    /// The processor time it took so far, in microseconds.
+    pub(crate) fn processor_us(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Behind the name, which may hold anything: user and system time are the 12th and 13th.
+        let (_, fields) = stat.rsplit_once(") ").context("no process")?;
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: Vec<f64> = ticks.map(str::parse).collect::<Result<_, _>>()?;
+        // A hundredth of a second, wherever Linux runs.
+        Ok(ticks.iter().sum::<f64>() * 10_000.0)
+    }
+
     /// What it said of itself under that name, such as its `address`.
     pub(crate) fn said(&self, pointer: &str) -> Result<&str> {
         text(&self.ready, pointer)
@@ -91,24 +111,30 @@ impl Drop for Server {
     }
 }
 
-/// Keystead with one integration.
+/// A running Keystead; its store is empty at first.
 pub(crate) struct Keystead {
-    _server: Server,
+    pub(crate) server: Server,
     /// Ends after the server that uses it.
     _postgres: Option<Server>,
     pub(crate) address: String,
+}
+
+/// Keystead with one integration.
+pub(crate) struct One {
+    pub(crate) keystead: Keystead,
     /// The headers of a service that may do all that is measured.
     pub(crate) headers: String,
     pub(crate) integration: String,
 }
 
 impl Keystead {
-    pub(crate) fn on_sqlite(upstream: &str) -> Result<Keystead> {
-        Keystead::start("sqlite", "", None, upstream)
+    /// `name` is that of its folder.
+    pub(crate) fn on_sqlite(name: &str, upstream: &str) -> Result<Keystead> {
+        Keystead::start(name, "", None, upstream)
     }
 
     /// On a cluster of its own, which ends with it.
-    pub(crate) fn on_postgres(postgres_bin: &Path, upstream: &str) -> Result<Keystead> {
+    pub(crate) fn on_postgres(name: &str, postgres_bin: &Path, upstream: &str) -> Result<Keystead> {
         let cluster = Server::start_until_closed(
             released("keystead-bench")
                 .arg("postgres")
@@ -125,7 +151,7 @@ impl Keystead {
             json!(text(&urls, "/url")?),
             json!(text(&urls, "/system_url")?),
         );
-        Keystead::start("postgres", &store, Some(cluster), upstream)
+        Keystead::start(name, &store, Some(cluster), upstream)
     }
 
     fn start(
@@ -141,7 +167,7 @@ impl Keystead {
             format!(
                 "[egress]\nallow = [\"127.0.0.1/32\"]\n\
                  [provider.openai]\nbase_url = \"http://{upstream}\"\n\
-                 [limits]\nservice = \"1000000000/minute\"\n{store}"
+                 [limits]\nservice = \"1000000000/minute\"\noperator = \"1000000000/minute\"\n{store}"
             ),
         )?;
         let server = Server::start(
@@ -154,11 +180,24 @@ impl Keystead {
         .with_context(|| format!("keystead on {name}"))?;
         let address = server.said("/url")?.trim_start_matches("http://");
         let address = address.trim_end_matches('/').to_owned();
-        let headers = format!(
-            "authorization: Bearer {}\r\nkeystead-tenant: {}\r\n",
-            server.said("/service_key")?,
-            server.said("/tenants/acme")?,
-        );
+        Ok(Keystead {
+            server,
+            _postgres: postgres,
+            address,
+        })
+    }
+
+    /// The headers of a service that may do everything in that tenant.
+    pub(crate) fn headers(&self, tenant: &str) -> Result<String> {
+        let key = self.server.said("/service_key")?;
+        Ok(format!(
+            "authorization: Bearer {key}\r\nkeystead-tenant: {tenant}\r\n"
+        ))
+    }
+
+    /// Makes one integration.
+    pub(crate) fn with_one(self) -> Result<One> {
+        let headers = self.headers(self.server.said("/tenants/acme")?)?;
         let body = json!({
             "name": "bench",
             "type": "openai",
@@ -166,28 +205,27 @@ impl Keystead {
         });
         let made = call(&request(
             "POST",
-            &address,
+            &self.address,
             "/api/integrations",
             &headers,
             &body.to_string(),
         ))
         .context("the integration could not be made")?;
-        let integration = text(&made, "/id")?.to_owned();
-        let keystead = Keystead {
-            _server: server,
-            _postgres: postgres,
-            address,
+        let one = One {
+            keystead: self,
             headers,
-            integration,
+            integration: text(&made, "/id")?.to_owned(),
         };
-        keystead.wait_until_verified()?;
-        Ok(keystead)
+        one.wait_until_verified()?;
+        Ok(one)
     }
+}
 
+impl One {
     /// Verification runs in the background and would disturb the first round.
     fn wait_until_verified(&self) -> Result<()> {
         let path = format!("/api/integrations/{}", self.integration);
-        let ask = request("GET", &self.address, &path, &self.headers, "");
+        let ask = request("GET", &self.keystead.address, &path, &self.headers, "");
         let until = Instant::now() + Duration::from_secs(15);
         while Instant::now() < until {
             if text(&call(&ask)?, "/status")? != "verifying" {
