@@ -22,7 +22,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::callers::Verifier;
-use crate::clock::{self, Clock};
+use crate::clock::{self, Clock, RequestIds};
 use crate::epochs::{Epoch, Epochs};
 use crate::error::Error;
 use crate::feed::FeedPlace;
@@ -217,6 +217,7 @@ struct Inner {
     used: Mutex<Used>,
     keys_used: Mutex<BTreeMap<KeyId, (TenantId, i64)>>,
     token_headers: Vec<HeaderName>,
+    request_ids: RequestIds,
     counters: Counters,
 }
 
@@ -310,6 +311,7 @@ impl Broker {
             used: Mutex::default(),
             keys_used: Mutex::default(),
             token_headers,
+            request_ids: RequestIds::new()?,
             counters: Counters::default(),
             store,
             keyring,
@@ -423,10 +425,7 @@ impl Broker {
 
     /// A fresh id for a request. Uniqueness matters, secrecy does not.
     pub fn new_request_id(&self) -> RequestId {
-        clock::new_uuid(self.clock().now()).map_or(
-            RequestId::from_uuid(uuid::Uuid::nil()),
-            RequestId::from_uuid,
-        )
+        self.0.request_ids.next(self.clock().now())
     }
 
     /// Whether everything that is needed is up.

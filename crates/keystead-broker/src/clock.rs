@@ -4,8 +4,9 @@
 //! any time of day. Randomness is the operating system's; no generator state lives in the process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
+use keystead_core::ids::RequestId;
 use keystead_core::time::Time;
 use uuid::Uuid;
 
@@ -62,4 +63,30 @@ pub fn random<const N: usize>() -> Result<[u8; N], Error> {
 pub(crate) fn new_uuid(at: Time) -> Result<Uuid, Error> {
     let millis = u64::try_from(at.0 / 1000).unwrap_or(0);
     Ok(uuid::Builder::from_unix_timestamp_millis(millis, &random::<10>()?).into_uuid())
+}
+
+/// Ids of requests: unique and sorted by age. They are no secrets, so that one draw of randomness
+/// serves a process, and a counter goes on from there.
+pub(crate) struct RequestIds {
+    process: [u8; 6],
+    next: AtomicU32,
+}
+
+impl RequestIds {
+    pub(crate) fn new() -> Result<RequestIds, Error> {
+        Ok(RequestIds {
+            process: random()?,
+            next: AtomicU32::new(0),
+        })
+    }
+
+    pub(crate) fn next(&self, at: Time) -> RequestId {
+        let mut tail = [0; 10];
+        tail[..6].copy_from_slice(&self.process);
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        tail[6..].copy_from_slice(&count.to_be_bytes());
+        let millis = u64::try_from(at.0 / 1000).unwrap_or(0);
+        let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid();
+        RequestId::from_uuid(uuid)
+    }
 }

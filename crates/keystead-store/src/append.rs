@@ -147,9 +147,9 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Waits at most so long: about what a commit takes anyway, so that the latency at most doubles
-    /// while the commits, and what each costs, become half as many.
-    const MOST: Duration = Duration::from_micros(1000);
+    /// Waits at most so long: a small part of what a commit takes anyway. Longer waits made larger
+    /// groups, and fewer requests: the processors stood idle meanwhile.
+    const MOST: Duration = Duration::from_micros(300);
     /// Where commits are quicker than that allows, waiting costs more than it brings.
     const LEAST: Duration = Duration::from_micros(50);
 
@@ -162,7 +162,7 @@ impl Pace {
     /// A group was committed, which took so long, and meanwhile others came.
     pub(crate) fn committed(&mut self, size: usize, meanwhile: usize, took: Duration) {
         self.expected = size + meanwhile;
-        self.patience = took.min(Pace::MOST);
+        self.patience = (took / 8).min(Pace::MOST);
     }
 
     /// Whether all that were expected have come.

@@ -32,7 +32,7 @@ const READ_QUEUE: usize = 1024;
 const WRITER_CACHE: &str = "PRAGMA cache_size = -32768";
 const BUSY: Duration = Duration::from_secs(2);
 /// How often a group that is waited for is looked at.
-const STEP: Duration = Duration::from_micros(100);
+const STEP: Duration = Duration::from_micros(40);
 
 const HEAD: &str = "SELECT frontier FROM log_head WHERE one = 1";
 const SET_HEAD: &str = "UPDATE log_head SET size = $1, frontier = $2, root = $3 WHERE one = 1";
