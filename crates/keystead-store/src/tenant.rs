@@ -1,7 +1,7 @@
 //! Tenants, the names that issuers know them by, and their keys.
 //!
-//! What always holds: a name of an issuer belongs to one tenant; a deleted tenant keeps its row
-//! and nothing else.
+//! What always holds: a name of an issuer belongs to one tenant, whose own row says the same; a
+//! deleted tenant keeps its row and nothing else.
 
 use keystead_core::ids::{SealKeyId, TenantId};
 use keystead_core::time::Time;
@@ -79,8 +79,10 @@ pub struct TenantKeyRow {
 
 const FIND: &str =
     "SELECT tenant_id, name, issuer, external, state, created_at FROM tenant WHERE tenant_id = $1";
+// The tenant has to agree: its row is changed under its signed context only, the name's is not.
 const FIND_BY_EXTERNAL: &str = "SELECT t.tenant_id, t.name, t.issuer, t.external, t.state, t.created_at FROM tenant_name n \
-     JOIN tenant t ON t.tenant_id = n.owner WHERE n.issuer = $1 AND n.external = $2";
+     JOIN tenant t ON t.tenant_id = n.owner AND t.issuer = n.issuer AND t.external = n.external \
+     WHERE n.issuer = $1 AND n.external = $2";
 const LIST: &str = "SELECT tenant_id, name, issuer, external, state, created_at FROM tenant \
      WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2";
 const INSERT: &str = "INSERT INTO tenant (tenant_id, name, issuer, external, state, created_at) VALUES ($1, $2, $3, $4, $5, $6)";

@@ -364,3 +364,32 @@ async fn a_database_that_does_not_isolate_is_refused() {
         store.prove_isolation().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_name_that_is_pointed_at_another_tenant_does_not_take_it() {
+    let database = database().await;
+    let store = database.open().await;
+    let (victim, attacker) = (full_tenant(&store, 1).await, full_tenant(&store, 2).await);
+    let named = store.find_tenant(attacker).await.unwrap().unwrap();
+    let (issuer, external) = (named.issuer.unwrap(), named.external.unwrap());
+    let found = store.find_tenant_by_external(&issuer, &external).await;
+    assert_eq!(found.unwrap().unwrap().id, attacker);
+    let system = connect(database.config.system_url.as_deref().unwrap()).await;
+    // No context is set: these rows are no tenant's, so nothing stops the role.
+    let write = format!(
+        "DELETE FROM tenant_name WHERE owner = '{attacker}';
+         INSERT INTO tenant_name (issuer, external, owner) VALUES
+             ('{issuer}', '{external}', '{victim}'), ('{issuer}', 'one more', '{victim}')"
+    );
+    system.batch_execute(&write).await.unwrap();
+    for name in [external.as_str(), "one more"] {
+        let found = store.find_tenant_by_external(&issuer, name).await.unwrap();
+        assert_eq!(found, None, "{name} reaches the tenant");
+    }
+    let agree = format!("UPDATE tenant SET external = '{external}' WHERE tenant_id = '{victim}'");
+    assert_eq!(
+        system.execute(&agree, &[]).await.unwrap(),
+        0,
+        "the tenant's own row needs its context"
+    );
+}
