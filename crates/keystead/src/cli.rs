@@ -106,6 +106,9 @@ pub(crate) enum Keys {
         /// Its id.
         #[arg(value_name = "key_…")]
         id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -153,19 +156,17 @@ pub(crate) enum Token {
         /// For how many minutes; a day at most.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
         minutes: u32,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Integrations {
-    /// Where Keystead is.
-    #[arg(
-        long,
-        global = true,
-        env = "KEYSTEAD_URL",
-        default_value = "http://127.0.0.1:8200"
-    )]
-    pub(crate) url: String,
+    /// Where Keystead is; else what `url` says in ~/.config/keystead/config.json.
+    #[arg(long, global = true, env = "KEYSTEAD_URL")]
+    pub(crate) url: Option<String>,
     /// For which tenant, where the token is good for several.
     #[arg(long, global = true, env = "KEYSTEAD_TENANT")]
     pub(crate) tenant: Option<String>,
@@ -203,6 +204,12 @@ pub(crate) enum IntegrationsCommand {
         #[arg(value_name = "int_…")]
         id: String,
     },
+    /// Switch it on again; its credential is tried.
+    Enable {
+        /// Its id.
+        #[arg(value_name = "int_…")]
+        id: String,
+    },
     /// Destroy it and every version of its credential.
     Remove {
         /// Its id.
@@ -232,11 +239,17 @@ pub(crate) enum Audit {
         /// The key that checks checkpoints (`…/api/audit/key`), for an export.
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Write the whole log, its signed checkpoint and the key that checks it.
     Export {
         /// The file; beside it come FILE.checkpoint and FILE.key.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }

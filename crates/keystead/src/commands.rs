@@ -8,6 +8,7 @@ mod integrations;
 mod keys;
 mod serve;
 mod setup;
+mod shell;
 mod token;
 
 use keystead_broker::Error;
@@ -35,6 +36,23 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
+/// A fault of a command whose exit code says what kind it is.
+#[derive(Debug)]
+pub(crate) struct Exit(pub(crate) u8, pub(crate) String);
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.1)
+    }
+}
+
+impl std::error::Error for Exit {}
+
+/// What was written on the command line does not read: exit code 2.
+fn usage(text: impl std::fmt::Display) -> anyhow::Error {
+    Exit(2, text.to_string()).into()
+}
+
 /// What a fault means to whoever called the command.
 pub(crate) fn exit_code(fault: &anyhow::Error) -> u8 {
     for cause in fault.chain() {
@@ -47,8 +65,14 @@ pub(crate) fn exit_code(fault: &anyhow::Error) -> u8 {
                 _ => 1,
             };
         }
+        if let Some(Exit(code, _)) = cause.downcast_ref() {
+            return *code;
+        }
         if cause.is::<ConfigFault>() {
             return 2;
+        }
+        if let Some(keystead_store::Error::Unavailable { .. }) = cause.downcast_ref() {
+            return 6;
         }
         if let Some(fault) = cause.downcast_ref::<Error>() {
             return match fault {

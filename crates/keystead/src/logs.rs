@@ -27,6 +27,13 @@ pub(crate) fn complain(fault: &anyhow::Error) {
     let context = fault
         .chain()
         .find_map(|cause| cause.downcast_ref::<keystead_broker::Error>()?.context());
+    let faults = fault.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(keystead_broker::Error::Invalid(faults)) => Some(faults),
+        _ => None,
+    });
+    for fault in faults.into_iter().flatten() {
+        eprintln!("keystead: {}: {}", fault.path, fault.message);
+    }
     match context {
         Some(context) => eprintln!("keystead: {fault:#}: {context}"),
         None => eprintln!("keystead: {fault:#}"),

@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use keystead_broker::{Broker, Context};
 use keystead_core::log::{Checkpoint, ExportVerifier, Verified, VerifierKey};
+use serde_json::json;
 
+use super::{shell, usage};
 use crate::cli::Audit;
 use crate::logs::say;
 use crate::wiring;
@@ -20,35 +24,41 @@ pub(super) async fn run(config: Option<PathBuf>, command: Audit) -> anyhow::Resu
             file: Some(file),
             checkpoint,
             key,
+            json,
         } => {
-            let key = key.context(
-                "give --key, as /api/audit/key says it: an export does not vouch for itself",
-            )?;
-            report(verify_file(&file, &checkpoint, &key.parse()?)?);
+            let key = key.ok_or_else(|| {
+                usage("give --key, as /api/audit/key says it: an export does not vouch for itself")
+            })?;
+            let key = key
+                .parse()
+                .map_err(|fault| usage(format!("--key: {fault}")))?;
+            report(&verify_file(&file, &checkpoint, &key)?, json);
             Ok(())
         }
         Audit::Verify {
             file: None,
             checkpoint,
             key,
+            json,
         } => {
-            let broker = wiring::broker(&wiring::load(config)?, Vec::new()).await?;
+            let broker = shell::broker(&wiring::load(config)?, false).await?;
             let key: VerifierKey = key.unwrap_or_else(|| broker.verifier_key()).parse()?;
-            report(verify_store(&broker, &checkpoint, &key).await?);
+            report(&verify_store(&broker, &checkpoint, &key).await?, json);
             Ok(())
         }
         Audit::Tail { lines, follow } => {
             tail(
-                &wiring::broker(&wiring::load(config)?, Vec::new()).await?,
+                &shell::broker(&wiring::load(config)?, false).await?,
                 lines,
                 follow,
             )
             .await
         }
-        Audit::Export { out } => {
+        Audit::Export { out, json } => {
             export(
-                &wiring::broker(&wiring::load(config)?, Vec::new()).await?,
+                &shell::broker(&wiring::load(config)?, false).await?,
                 &out,
+                json,
             )
             .await
         }
@@ -70,21 +80,19 @@ fn checkpoints(files: &[PathBuf], key: &VerifierKey) -> anyhow::Result<Vec<(u64,
 }
 
 fn verify_file(file: &Path, files: &[PathBuf], key: &VerifierKey) -> anyhow::Result<Verified> {
+    let opened = File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let mut known = checkpoints(files, key)?;
     let beside = beside(file, "checkpoint");
     if beside.exists() {
         known.extend(checkpoints(&[beside], key)?);
     }
     if known.is_empty() {
-        bail!(
-            "give --checkpoint: without a signed head nobody can tell whether the end is missing"
-        );
+        return Err(usage(
+            "give --checkpoint: without a signed head nobody can tell whether the end is missing",
+        ));
     }
     let mut verifier = ExportVerifier::new(known)?;
-    let reader = BufReader::new(
-        File::open(file).with_context(|| format!("{} cannot be read", file.display()))?,
-    );
-    for line in reader.lines() {
+    for line in BufReader::new(opened).lines() {
         verifier.push(&line?)?;
     }
     Ok(verifier.finish()?)
@@ -130,7 +138,13 @@ async fn verify_store(
     Ok(verified)
 }
 
-fn report(verified: Verified) {
+fn report(verified: &Verified, as_json: bool) {
+    if as_json {
+        say(
+            json!({"entries": verified.size, "covered": verified.covered, "root": STANDARD.encode(verified.root)}),
+        );
+        return;
+    }
     say(format_args!(
         "{} entries, in order and unchanged; {} of them under a signed checkpoint",
         verified.size, verified.covered
@@ -176,14 +190,17 @@ async fn tail(broker: &Broker, lines: u64, follow: bool) -> anyhow::Result<()> {
     }
 }
 
-async fn export(broker: &Broker, out: &Path) -> anyhow::Result<()> {
+async fn export(broker: &Broker, out: &Path, as_json: bool) -> anyhow::Result<()> {
     let shell = Context::shell(broker.new_request_id());
     let key = broker.verifier_key();
     let note = broker.checkpoint(&shell).await?;
     let size = Checkpoint::parse_signed(&note, &key.parse()?)?.size;
-    let mut file = BufWriter::new(
-        File::create(out).with_context(|| format!("{} cannot be written", out.display()))?,
-    );
+    // An older export, and the checkpoint beside it, may be the only witness there is.
+    let made = File::create_new(out);
+    let mut file = BufWriter::new(made.map_err(|fault| match fault.kind() {
+        ErrorKind::AlreadyExists => usage(format!("{} is there: name another file", out.display())),
+        _ => anyhow::Error::from(fault).context(format!("{} cannot be written", out.display())),
+    })?);
     let mut next = 0;
     while next < size {
         let leaves = broker.export(&shell, next).await?;
@@ -203,7 +220,13 @@ async fn export(broker: &Broker, out: &Path) -> anyhow::Result<()> {
         .sync_all()?;
     std::fs::write(beside(out, "checkpoint"), note)?;
     std::fs::write(beside(out, "key"), format!("{key}\n"))?;
-    say(format_args!("{size} entries"));
+    if as_json {
+        say(
+            json!({"entries": size, "checkpoint": beside(out, "checkpoint"), "key": beside(out, "key")}),
+        );
+    } else {
+        say(format_args!("{size} entries"));
+    }
     Ok(())
 }
 

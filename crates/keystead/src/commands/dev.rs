@@ -14,7 +14,7 @@ use keystead_core::ids::TenantId;
 use keystead_core::token::KeyKind;
 use serde_json::{Value, json};
 
-use super::{serve, token};
+use super::{serve, token, usage};
 use crate::api::Api;
 use crate::cli::Dev;
 use crate::config::{Config, LogFormat, SecretText};
@@ -107,17 +107,21 @@ fn configured(file: Option<PathBuf>, dev: &Dev) -> anyhow::Result<Config> {
     std::fs::create_dir_all(&dev.data)
         .with_context(|| format!("{} cannot be made", dev.data.display()))?;
     let plain = Config::default();
-    if config.store == plain.store {
-        config.store.url = SecretText::plain(&format!(
-            "sqlite:{}",
-            dev.data.join("keystead.db").display()
-        ));
+    if config.store.url == plain.store.url {
+        let path = dev.data.join("keystead.db");
+        config.store.url = SecretText::plain(&format!("sqlite:{}", path.display()));
     }
-    if config.kms == plain.kms {
+    if config.kms.path == plain.kms.path {
         config.kms.path = dev.data.join("root.key");
     }
     if let Some(listen) = dev.listen {
         config.server.listen = listen;
+    }
+    if config.server.is_public() {
+        // Its issuer's key lies in a file, and its tokens are shown.
+        return Err(usage(
+            "dev serves on loopback only: give another --listen, or use serve",
+        ));
     }
     if config.log == plain.log {
         config.log.format = LogFormat::Text;

@@ -1,12 +1,14 @@
 //! `keystead integrations`, over the API.
 
 use std::io::Read;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use http::Method;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use super::{Exit, usage};
 use crate::api::Api;
 use crate::cli::{Integrations, IntegrationsCommand};
 use crate::logs::say;
@@ -14,8 +16,12 @@ use crate::logs::say;
 #[allow(clippy::disallowed_methods)] // the one token that a person gives by a variable
 pub(super) async fn run(command: Integrations) -> anyhow::Result<()> {
     let token = std::env::var("KEYSTEAD_TOKEN")
-        .context("set KEYSTEAD_TOKEN to a service key, an operator key or a JWT")?;
-    let api = Api::new(&command.url, &token, command.tenant.as_deref())?;
+        .map_err(|_| usage("set KEYSTEAD_TOKEN to a service key, an operator key or a JWT"))?;
+    let url = match command.url {
+        Some(url) => url,
+        None => configured_url()?,
+    };
+    let api = Api::new(&url, &token, command.tenant.as_deref())?;
     let json = command.json;
     match command.command {
         IntegrationsCommand::List => list(&api, json).await,
@@ -46,24 +52,21 @@ pub(super) async fn run(command: Integrations) -> anyhow::Result<()> {
                 let text = |name: &str| report[name].as_str().unwrap_or_default().to_owned();
                 say(format_args!("{}  {}", text("result"), text("message")));
             }
-            if report["result"] != "ok" {
-                bail!("the provider does not take the credential");
+            match report["result"].as_str().unwrap_or_default() {
+                "ok" => {}
+                "bad_key" | "expired" | "no_perm" => {
+                    bail!("the provider does not take the credential")
+                }
+                "rate" | "quota" | "down" => {
+                    let text = "the provider could not say: try again later";
+                    return Err(Exit(6, text.to_owned()).into());
+                }
+                _ => bail!("the answer does not tell whether the credential works"),
             }
             Ok(())
         }
-        IntegrationsCommand::Disable { id } => {
-            let change = json!({"disabled": true});
-            show(
-                &api.call(
-                    Method::PUT,
-                    &format!("/api/integrations/{}", plain(&id)?),
-                    Some(&change),
-                )
-                .await?,
-                json,
-            );
-            Ok(())
-        }
+        IntegrationsCommand::Disable { id } => switch(&api, &id, true, json).await,
+        IntegrationsCommand::Enable { id } => switch(&api, &id, false, json).await,
         IntegrationsCommand::Remove { id } => {
             api.call(
                 Method::DELETE,
@@ -74,6 +77,34 @@ pub(super) async fn run(command: Integrations) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Switches an integration off or on.
+async fn switch(api: &Api, id: &str, disabled: bool, json: bool) -> anyhow::Result<()> {
+    let path = format!("/api/integrations/{}", plain(id)?);
+    let change = json!({"disabled": disabled});
+    show(&api.call(Method::PUT, &path, Some(&change)).await?, json);
+    Ok(())
+}
+
+/// The URL of the person's own settings. There is no default: a token is not sent to whatever
+/// listens.
+#[allow(clippy::disallowed_methods)] // where the home folder is
+fn configured_url() -> anyhow::Result<String> {
+    let missing = || {
+        usage(
+            "say where Keystead is: --url, KEYSTEAD_URL, or {\"url\": …} in ~/.config/keystead/config.json",
+        )
+    };
+    let home = std::env::var_os("HOME").ok_or_else(missing)?;
+    let path = PathBuf::from(home).join(".config/keystead/config.json");
+    let text = std::fs::read_to_string(&path).map_err(|_| missing())?;
+    let settings: Value = serde_json::from_str(&text)
+        .map_err(|fault| usage(format!("{}: {fault}", path.display())))?;
+    settings["url"]
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(missing)
 }
 
 async fn list(api: &Api, json: bool) -> anyhow::Result<()> {

@@ -1,26 +1,29 @@
 //! `keystead keys`: whoever has the installation's shell, and so its configuration, its store and
 //! its KMS, is its operator.
 
-use anyhow::Context as _;
 use keystead_broker::{Broker, Clock, Context, Key, NewKey};
 use keystead_core::caller::Scope;
 use keystead_core::token::KeyKind;
 use serde_json::json;
 
+use super::{Exit, shell, usage};
 use crate::cli::{Keys, KeysCreate};
 use crate::config::Config;
 use crate::logs::say;
-use crate::wiring;
 
 pub(super) async fn run(config: Config, command: Keys) -> anyhow::Result<()> {
-    let broker = wiring::broker(&config, Vec::new()).await?;
+    let begin = matches!(command, Keys::Create(_));
+    let broker = shell::broker(&config, begin).await?;
     let shell = Context::shell(broker.new_request_id());
     match command {
         Keys::Create(create) => self::create(&broker, &shell, create).await,
         Keys::List { json } => list(&broker, &shell, json).await,
-        Keys::Revoke { id } => {
-            let id = id.parse().context("that is no key's id")?;
+        Keys::Revoke { id, json } => {
+            let id = id.parse().map_err(usage)?;
             broker.revoke_key(&shell, id).await?;
+            if json {
+                say(json!({"id": id, "revoked": true}));
+            }
             Ok(())
         }
     }
@@ -32,14 +35,14 @@ async fn create(broker: &Broker, shell: &Context, create: KeysCreate) -> anyhow:
             broker
                 .named_tenant(name)
                 .await?
-                .with_context(|| format!("no tenant is called {name:?}"))?,
+                .ok_or_else(|| Exit(4, format!("no tenant is called {name:?}")))?,
         ),
         None => None,
     };
     let scopes = create
         .scope
         .iter()
-        .map(|text| Scope::parse(text).with_context(|| format!("--scope {text}")));
+        .map(|text| Scope::parse(text).map_err(|fault| usage(format!("--scope {text}: {fault}"))));
     let made = broker
         .create_key(
             shell,

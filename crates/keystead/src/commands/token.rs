@@ -16,6 +16,11 @@ fn path(data: &Path) -> PathBuf {
     data.join("dev-issuer.key")
 }
 
+/// Whether a data folder has a development issuer.
+pub(super) fn is_there(data: &Path) -> bool {
+    path(data).exists()
+}
+
 /// The development issuer of a data folder; made where there is none and `make` says so.
 pub(super) fn issuer(data: &Path, make: bool) -> anyhow::Result<DevIssuer> {
     let path = path(data);
@@ -37,6 +42,7 @@ pub(super) fn run(command: Token) -> anyhow::Result<()> {
         tenant,
         role,
         minutes,
+        json,
     } = command;
     let lifetime = Duration::from_secs(u64::from(minutes) * 60);
     let token = issuer(&data, false)?
@@ -48,6 +54,10 @@ pub(super) fn run(command: Token) -> anyhow::Result<()> {
             Clock::default().now(),
         )
         .context("the token could not be signed")?;
-    say(token);
+    if json {
+        say(serde_json::json!({"token": token}));
+    } else {
+        say(token);
+    }
     Ok(())
 }

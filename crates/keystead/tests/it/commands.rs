@@ -162,14 +162,14 @@ async fn keys_are_made_shown_once_listed_and_revoked() {
             vec!["keys", "revoke", "key_00000000000000000000000000000000"],
             4,
         ),
-        (vec!["keys", "revoke", "nonsense"], 1),
-        (vec!["keys", "create", "--name", "x", "--scope", "fly"], 1),
+        (vec!["keys", "revoke", "nonsense"], 2),
+        (vec!["keys", "create", "--name", "x", "--scope", "fly"], 2),
         (vec!["keys", "create", "--name", "x"], 2),
         (
             vec![
                 "keys", "create", "--name", "x", "--scope", "use", "--tenant", "nobody",
             ],
-            1,
+            4,
         ),
         (
             vec![
@@ -188,6 +188,26 @@ async fn keys_are_made_shown_once_listed_and_revoked() {
         assert_eq!(code, exit, "{words:?}: {out}{err}");
         assert!(!err.is_empty(), "{words:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_only_looks_makes_no_installation() {
+    let folder = tempfile::tempdir().unwrap();
+    for words in [
+        &["keys", "list"][..],
+        &["audit", "tail"],
+        &["audit", "verify"],
+    ] {
+        let done = keystead()
+            .args(words)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(done.status.code(), Some(4), "{words:?}");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(said.contains("there is no installation"), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
