@@ -12,7 +12,7 @@ use keystead_core::action::Action;
 use keystead_core::ids::IntegrationId;
 use keystead_core::path;
 use keystead_core::placement::{self, Head, Material};
-use keystead_core::provider::Fields;
+use keystead_core::provider::{Fields, MintedToken};
 use zeroize::Zeroizing;
 
 use std::mem;
@@ -168,7 +168,7 @@ impl Broker {
                 let material = token
                     .as_ref()
                     .map_or(Material::Fields(&fields), Material::Token);
-                placement::place(
+                let derived = placement::place(
                     provider,
                     material,
                     &loaded.config,
@@ -182,9 +182,11 @@ impl Broker {
                 head.query = placed.query;
                 head.headers = placed.headers;
                 let mut secrets = secrets(&loaded, &fields);
-                if let Some(token) = &token {
-                    secrets.push(Zeroizing::new(token.expose().as_bytes().to_vec()));
-                }
+                let token = token.as_ref().map(MintedToken::expose);
+                let made = token
+                    .into_iter()
+                    .chain(derived.as_ref().map(|it| it.as_str()));
+                secrets.extend(made.map(|made| Zeroizing::new(made.as_bytes().to_vec())));
                 Ok(secrets)
             },
         )

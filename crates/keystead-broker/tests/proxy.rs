@@ -53,6 +53,48 @@ async fn a_credential_that_the_provider_echoes_is_taken_out_and_on_record() {
 }
 
 #[tokio::test]
+async fn what_is_made_of_a_credential_and_placed_does_not_come_back_either() {
+    let aws = json!({"access_key_id": "AKIACANARYCANARYCANA", "secret_access_key": "canary0123456789canary0123456789canary01", "session_token": "canary-session/token+0123456789"});
+    let kling =
+        json!({"access_key": "canary-access-key", "secret_key": "canary-secret-0123456789"});
+    let plan = Plan {
+        dial_upstream: vec!["aws_access_key", "kling"],
+        ..Plan::default()
+    };
+    let house = House::planned(plan).await;
+    let alice = house.user("alice", "acme", Role::Owner).await;
+    for (type_, credential) in [
+        ("aws_access_key", aws),
+        ("kling", kling),
+        ("sample", json!(TRUE_KEY)),
+    ] {
+        let made = house.create(&alice, type_, type_, credential, None).await;
+        let id = made.unwrap().integration.id;
+        let answer = call_at(&house.broker, &alice, Selector::Id(id), "/echo")
+            .await
+            .unwrap();
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let seen = house.upstream.seen();
+        let sent = seen
+            .iter()
+            .rfind(|it| it.target == "/echo")
+            .unwrap()
+            .headers["authorization"]
+            .to_str()
+            .unwrap();
+        // The last part alone is enough: a signature, or the whole of a token.
+        let secret = sent
+            .rsplit([' ', '=', '.'])
+            .find(|it| !it.is_empty())
+            .unwrap();
+        let told = format!("{:?} {}", head.headers, String::from_utf8_lossy(&body));
+        assert!(told.contains("[redacted]"), "{type_}: {told}");
+        assert!(!told.contains(secret), "{type_}: {secret} in {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_over_the_configured_limit_is_told_that_limit() {
     let house = House::with(Settings {
         proxy: ProxySettings {

@@ -44,6 +44,9 @@ pub enum Material<'a> {
     Token(&'a MintedToken),
 }
 
+/// What was made of a credential and placed instead of it: it must not come back either.
+pub type Derived = Option<Zeroizing<String>>;
+
 /// Why nothing was placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
@@ -106,7 +109,8 @@ pub fn strip(provider: &Provider, config: &Config, head: &mut Head) {
 }
 
 /// Puts the credential on the head. `body_sha256` is needed where
-/// [`Provider::needs_body_hash`] says so.
+/// [`Provider::needs_body_hash`] says so. Returns what is on it that is no part of the credential,
+/// and does as well.
 pub fn place(
     provider: &Provider,
     material: Material<'_>,
@@ -114,7 +118,7 @@ pub fn place(
     head: &mut Head,
     now: Time,
     body_sha256: Option<[u8; 32]>,
-) -> Result<(), PlaceError> {
+) -> Result<Derived, PlaceError> {
     strip(provider, config, head);
     for rule in &provider.headers {
         if !rule.force && head.headers.contains_key(&rule.name) {
@@ -127,14 +131,18 @@ pub fn place(
     }
     let fields = match material {
         Material::Token(token) => {
-            return set(head, AUTHORIZATION, &["Bearer ", token.expose()]);
+            set(head, AUTHORIZATION, &["Bearer ", token.expose()])?;
+            return Ok(None);
         }
         Material::Fields(fields) => fields,
     };
     let mode = fields.mode(provider).ok_or(PlaceError::Credential)?;
     let field = |name: &str| fields.get(name).ok_or(PlaceError::Credential);
     match mode.placement_at(&head.path) {
-        Placement::Bearer { field: name } => set(head, AUTHORIZATION, &["Bearer ", field(name)?]),
+        Placement::Bearer { field: name } => {
+            set(head, AUTHORIZATION, &["Bearer ", field(name)?])?;
+            Ok(None)
+        }
         Placement::Header {
             name,
             prefix,
@@ -147,14 +155,16 @@ pub fn place(
             };
             let name =
                 HeaderName::from_bytes(fill(name)?.as_bytes()).map_err(|_| PlaceError::Header)?;
-            set(head, name, &[&fill(prefix)?, field(secret)?])
+            set(head, name, &[&fill(prefix)?, field(secret)?])?;
+            Ok(None)
         }
         Placement::Basic { user, password } => {
             let (user, password) = (field(user)?, field(password)?);
             let pair = joined(&[user, ":", password]);
             let mut encoded = Zeroizing::new(String::with_capacity(pair.len() * 4 / 3 + 4));
             STANDARD.encode_string(pair.as_bytes(), &mut encoded);
-            set(head, AUTHORIZATION, &["Basic ", &encoded])
+            set(head, AUTHORIZATION, &["Basic ", &encoded])?;
+            Ok(Some(encoded))
         }
         Placement::Query {
             name,
@@ -169,7 +179,7 @@ pub fn place(
             push_encoded(query, name.as_bytes());
             query.push('=');
             push_encoded(query, secret.as_bytes());
-            Ok(())
+            Ok(None)
         }
         Placement::SigV4 {
             access_key_id,
@@ -181,7 +191,7 @@ pub fn place(
                 secret_access_key: field(secret_access_key)?,
                 session_token: fields.get(session_token),
             };
-            sigv4::sign(head, &credentials, body_sha256, now)
+            sigv4::sign(head, &credentials, body_sha256, now).map(Some)
         }
         Placement::JwtHs256 {
             issuer,
@@ -195,7 +205,8 @@ pub fn place(
                 "nbf": now.seconds() - backdate,
             });
             let token = sign_hs256(field(key)?, &claims);
-            set(head, AUTHORIZATION, &["Bearer ", &token])
+            set(head, AUTHORIZATION, &["Bearer ", &token])?;
+            Ok(Some(token))
         }
         Placement::Token => Err(PlaceError::TokenNeeded),
     }

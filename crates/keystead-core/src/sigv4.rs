@@ -70,13 +70,13 @@ pub struct Parts<'a> {
 }
 
 /// Signs the head for the service and region that its logical host names. Without a hash of the
-/// body only S3 can be called, which takes an unsigned one.
+/// body only S3 can be called, which takes an unsigned one. Returns the signature as it is sent.
 pub fn sign(
     head: &mut Head,
     credentials: &Credentials<'_>,
     body_sha256: Option<[u8; 32]>,
     now: Time,
-) -> Result<(), PlaceError> {
+) -> Result<Zeroizing<String>, PlaceError> {
     if is_presigned(head.query.as_deref().unwrap_or_default()) {
         return Err(PlaceError::Presigned);
     }
@@ -120,17 +120,17 @@ pub fn sign(
         &time,
         canonical.as_bytes(),
     );
-    let authorization = format!(
-        "{ALGORITHM} Credential={}/{place}, SignedHeaders={}, Signature={}",
+    let signature = Zeroizing::new(hex(&signature));
+    let unsigned = format!(
+        "{ALGORITHM} Credential={}/{place}, SignedHeaders={}, Signature=",
         credentials.access_key_id,
         signed.join(";"),
-        hex(&signature),
     );
-    let done = set(head, AUTHORIZATION, &[&authorization]);
+    let done = set(head, AUTHORIZATION, &[&unsigned, &signature]);
     if done.is_err() {
         head.headers.remove(&TOKEN);
     }
-    done
+    done.map(|()| signature)
 }
 
 /// Whether the query carries a signature or an access key already.

@@ -96,7 +96,9 @@ fn every_provider_is_placed_as_the_vectors_say() {
         assert_eq!(head.headers.len(), placed.len(), "{}: twice", case.comment);
         match (case.placed, case.error.as_deref()) {
             (Some(expected), None) => {
-                assert_eq!(result, Ok(()), "{}", case.comment);
+                let derived = result.unwrap();
+                let holds = |secret: &str| placed.values().any(|value| value.contains(secret));
+                assert!(derived.is_none_or(|it| holds(&it)), "{}", case.comment);
                 assert_eq!(placed, expected.headers, "{}", case.comment);
                 assert_eq!(head.query, expected.query, "{}", case.comment);
                 let shown = format!("{:?}", head.headers);
