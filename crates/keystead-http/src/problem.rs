@@ -109,7 +109,7 @@ pub(crate) fn row(fault: &Fault) -> Row {
             S::NOT_FOUND,
             "not_found",
             format!(
-                "There is no such {what}, or not for this caller: check the id and which tenant the token is for."
+                "There is no such {what}, or not for this caller: check the id or the type, and which tenant the token is for."
             ),
         ),
         Error::Conflict { code, message, .. } => Row::new(S::CONFLICT, code, message.clone()),

@@ -196,9 +196,10 @@ impl Broker {
             limit: 50,
         };
         let mut rows = self.store().list_integrations(tenant, &filter).await?;
-        // One that works is meant before one that does not, where there is just one such.
+        // The connected ones are meant. Where none is, one that is still being tried, or that a trial
+        // found wanting, may work all the same, and its provider's answer says more than a 404.
         let works = |row: &IntegrationRow| row.status == keystead_store::Status::Connected;
-        if rows.len() > 1 && rows.iter().filter(|row| works(row)).count() == 1 {
+        if rows.iter().any(works) {
             rows.retain(works);
         }
         let mut on = On::kind(TargetKind::Integration, tenant).named(format!("@{type_}"));
@@ -206,7 +207,9 @@ impl Broker {
         if rows.len() > 1 {
             let fault = Error::Conflict {
                 code: "several_integrations",
-                message: "several integrations of this type are connected: name one by its id, /proxy/{id}/…".into(),
+                message:
+                    "there are several integrations of this type: name one by its id, /proxy/{id}/…"
+                        .into(),
                 among: rows.iter().map(|row| row.id.to_string()).collect(),
             };
             // Only whoever may use the type learns which there are, or that there is none.
@@ -226,7 +229,7 @@ impl Broker {
             }
             None => {
                 let fault = Error::NotFound {
-                    what: "integration",
+                    what: "integration of that type",
                 };
                 Err(self.decide(ctx, Action::Use, &on).await?.fail(fault).await)
             }
