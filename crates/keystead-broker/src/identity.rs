@@ -66,7 +66,7 @@ impl<E: Into<Error>> From<E> for Refusal {
 
 impl Broker {
     /// Proves the caller by the one presented token, and finds the tenant it acts in: its own, or
-    /// the one that `Keystead-Tenant` names, by id or by the issuer's own name for it.
+    /// the one that `Keystead-Tenant` names (as `named_tenant` reads it).
     ///
     /// # Errors
     /// `Unauthenticated`, all reasons alike; `NotFound` for a tenant that is not the caller's;
@@ -203,7 +203,7 @@ impl Broker {
         }
         let bound = row.bound;
         let named = match tenant {
-            Some(text) => Some(self.named_tenant(text).await?.ok_or(Refusal::Tenant)?),
+            Some(text) => Some(self.named_by(kind == KeyKind::Operator, text).await?),
             None => None,
         };
         let acting = match (bound, named) {
@@ -282,7 +282,7 @@ impl Broker {
         if verified.service_role {
             // The product's own backend, by its project's key: every action of a service, no tenant of its own.
             let acting = match tenant {
-                Some(text) => Some(self.named_tenant(text).await?.ok_or(Refusal::Tenant)?),
+                Some(text) => Some(self.named_by(false, text).await?),
                 None => None,
             };
             let all = Scope {
@@ -333,7 +333,7 @@ impl Broker {
         }
         let named = match tenant {
             Some(text) if text == own.id.to_string() || text == external => own.id,
-            Some(text) => self.named_tenant(text).await?.ok_or(Refusal::Tenant)?,
+            Some(text) => self.named_by(false, text).await?,
             None => own.id,
         };
         let member = self
@@ -369,7 +369,8 @@ impl Broker {
         })
     }
 
-    /// A tenant by its id, or by the one name that an issuer has for it.
+    /// A tenant by its id, by `issuer|name` (`|name`: one that no issuer names), or, where one issuer
+    /// is configured, by that issuer's name alone.
     ///
     /// # Errors
     /// As the store answers.
@@ -398,17 +399,38 @@ impl Broker {
                 .filter(TenantRow::is_active)
                 .map(|row| row.id));
         }
-        let mut found: Option<TenantRow> = None;
-        for issuer in self.callers().issuer_names().chain(std::iter::once("")) {
-            let Some(row) = self.store().find_tenant_by_external(issuer, text).await? else {
-                continue;
-            };
-            if found.replace(row).is_some() {
-                // Two issuers use the name: only the id says which is meant.
-                return Ok(None);
-            }
+        // No issuer's name has a bar in it, so what comes before the first one is an issuer.
+        let (issuer, external) = match text.split_once('|') {
+            Some(said) => said,
+            None => match self.only_issuer() {
+                Some(issuer) => (issuer, text),
+                // An issuer makes any name it likes: which one is meant has to be said.
+                None => return Ok(None),
+            },
+        };
+        let mut found = self
+            .store()
+            .find_tenant_by_external(issuer, external)
+            .await?;
+        if found.is_none() && !text.contains('|') {
+            found = self.store().find_tenant_by_external("", text).await?;
         }
         Ok(found.filter(TenantRow::is_active).map(|row| row.id))
+    }
+
+    /// The one that a bare name is of; empty where no issuer is configured, `None` where several are.
+    fn only_issuer(&self) -> Option<&str> {
+        let mut issuers = self.callers().issuer_names();
+        let first = issuers.next().unwrap_or_default();
+        issuers.next().is_none().then_some(first)
+    }
+
+    /// The tenant that a caller named; the platform's own is the operators' alone.
+    async fn named_by(&self, operator: bool, text: &str) -> Result<TenantId, Refusal> {
+        self.named_tenant(text)
+            .await?
+            .filter(|id| operator || *id != TenantId::PLATFORM)
+            .ok_or(Refusal::Tenant)
     }
 
     /// Whether a key may still be used.

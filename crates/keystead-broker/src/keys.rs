@@ -198,11 +198,12 @@ impl Broker {
             faults.push(FieldFault::new("expires_at", "is in the past"));
         }
         if let Some(tenant) = new.tenant
-            && !self
-                .store()
-                .find_tenant(tenant)
-                .await?
-                .is_some_and(|row| row.is_active())
+            && (tenant == TenantId::PLATFORM
+                || !self
+                    .store()
+                    .find_tenant(tenant)
+                    .await?
+                    .is_some_and(|row| row.is_active()))
         {
             faults.push(FieldFault::new("tenant", "is no tenant here"));
         }

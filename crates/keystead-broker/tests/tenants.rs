@@ -5,9 +5,11 @@ mod house;
 
 use house::{House, Plan, TRUE_KEY, ctx_at};
 use keystead_broker::callers::{IssuerSettings, KeySource};
-use keystead_broker::{Context, Error};
+use keystead_broker::{Context, Error, NewKey};
 use keystead_core::action::Role;
-use keystead_core::caller::Caller;
+use keystead_core::caller::{Caller, Scope};
+use keystead_core::ids::TenantId;
+use keystead_core::token::KeyKind;
 use keystead_testkit::issuer::{TestKey, jwks};
 use serde_json::{Value, json};
 
@@ -113,6 +115,92 @@ async fn one_name_of_two_issuers_is_two_tenants() {
 }
 
 #[tokio::test]
+async fn a_second_issuer_neither_captures_nor_blocks_a_bare_name() {
+    let (house, key) = two_issuers().await;
+    let mallory = |name: &str| mint(&house, &key, "mallory", json!(name));
+    let service = house.service_key("info").await;
+    let operator = house.operator().await;
+    let make = |name: &'static str| {
+        house
+            .broker
+            .create_tenant(&operator, name.into(), None, None)
+    };
+    // First sight makes any name: one that is free, another issuer's, an operator's, a qualified one.
+    house.ctx(&mallory("initech"), None).await.unwrap();
+    let alice = house.user("alice", "acme", Role::Owner).await;
+    let backstage = make("backstage").await.unwrap().id;
+    for name in ["acme", "backstage", "keystead-dev|acme", "|backstage"] {
+        house.ctx(&mallory(name), None).await.unwrap();
+    }
+    for bare in ["initech", "acme", "backstage"] {
+        assert!(
+            is_not_found(house.ctx(&service, Some(bare)).await),
+            "{bare} is anybody's"
+        );
+    }
+    for (name, tenant) in [
+        ("keystead-dev|acme", alice.tenant.unwrap()),
+        ("|backstage", backstage),
+    ] {
+        let ctx = house.ctx(&service, Some(name)).await.unwrap();
+        assert_eq!(ctx.tenant, Some(tenant), "{name}");
+    }
+    for nobodys in ["keystead-dev|initech", "|acme", "none|acme", "|"] {
+        assert!(
+            is_not_found(house.ctx(&service, Some(nobodys)).await),
+            "{nobodys}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn with_one_issuer_a_bare_name_is_that_issuers_before_an_operators() {
+    let house = House::new().await;
+    let service = house.service_key("info").await;
+    let operator = house.operator().await;
+    let mut made = Vec::new();
+    for name in ["acme", "backstage"] {
+        let tenant = house
+            .broker
+            .create_tenant(&operator, name.into(), None, None);
+        made.push(tenant.await.unwrap().id);
+    }
+    let alice = house.user("alice", "acme", Role::Owner).await;
+    let named = |name: &'static str| {
+        let (house, service) = (&house, &service);
+        async move { house.ctx(service, Some(name)).await.unwrap().tenant }
+    };
+    assert_eq!(named("acme").await, alice.tenant);
+    assert_eq!(named("keystead-dev|acme").await, alice.tenant);
+    assert_eq!(named("|acme").await, Some(made[0]));
+    assert_eq!(named("backstage").await, Some(made[1]));
+}
+
+#[tokio::test]
+async fn only_an_operator_acts_in_the_platforms_tenant() {
+    let house = House::new().await;
+    let platform = TenantId::PLATFORM.to_string();
+    let service = house.service_key("audit,list,put").await;
+    assert!(is_not_found(house.ctx(&service, Some(&platform)).await));
+    let operator = house.operator().await;
+    let bound = NewKey {
+        tenant: Some(TenantId::PLATFORM),
+        kind: KeyKind::Service,
+        scopes: vec![Scope::parse("audit").unwrap()],
+        ..NewKey::operator("bound")
+    };
+    let refused = house.broker.create_key(&operator, bound).await;
+    assert!(matches!(refused.map(drop), Err(Error::Invalid(_))));
+    let key = house
+        .broker
+        .create_key(&operator, NewKey::operator("second"))
+        .await
+        .unwrap();
+    let named = house.ctx(key.text.expose(), Some(&platform)).await.unwrap();
+    assert_eq!(named.tenant, Some(TenantId::PLATFORM));
+}
+
+#[tokio::test]
 async fn a_user_without_an_organisation_owns_a_tenant_alone() {
     let (house, key) = two_issuers().await;
     let mut tenants = Vec::new();
@@ -187,7 +275,7 @@ async fn the_tenant_header_opens_no_other_tenant() {
     for own in ["acme", &acme_id] {
         assert_eq!(house.ctx(&jwt, Some(own)).await.unwrap().tenant, Some(acme));
     }
-    let platform = keystead_core::ids::TenantId::PLATFORM.to_string();
+    let platform = TenantId::PLATFORM.to_string();
     for other in [
         "globex", &globex_id, "nobody", "", "platform", &platform, "ten_1", "a\0b",
     ] {

@@ -123,7 +123,8 @@ pub(crate) struct KeysCreate {
     /// What a service key may do: `ACTIONS[:PROVIDERS[:INTEGRATIONS]]`, such as use,info:openai.
     #[arg(long, required_unless_present = "operator", value_name = "SCOPE")]
     pub(crate) scope: Vec<String>,
-    /// The only tenant it may act in, by id or its issuer's name for it.
+    /// The only tenant it may act in: its id, `issuer|name`, `|name` for one that no issuer names, or,
+    /// where one issuer is configured, the name.
     #[arg(long)]
     pub(crate) tenant: Option<String>,
     /// Address ranges it may be used from; anywhere, if none is given.
