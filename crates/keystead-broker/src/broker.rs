@@ -20,6 +20,7 @@ use keystead_core::time::Time;
 use keystead_store::{Note, Store};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
 
 use crate::callers::Verifier;
 use crate::clock::{self, Clock, RequestIds};
@@ -212,6 +213,7 @@ struct Inner {
     only_of_type: Cache<(TenantId, String), (IntegrationId, Epoch)>,
     minted: Cache<(TenantId, IntegrationId, u64), Arc<Minted>>,
     streams: Streams,
+    held_bodies: Arc<Semaphore>,
     started: Time,
     taken_up: Mutex<BTreeSet<(IntegrationId, u64)>>,
     used: Mutex<Used>,
@@ -264,6 +266,8 @@ const KEYS_KEPT: usize = 1_000;
 const INTEGRATIONS_BYTES: u64 = 128 << 20;
 const INTEGRATIONS_KEPT: usize = 100_000;
 const ONLY_OF_TYPE_KEPT: usize = 50_000;
+/// Of all request bodies together that are held to be signed, unless one alone may take more.
+const HELD_BODIES_BYTES: usize = 64 << 20;
 const MINTED_KEPT: usize = 20_000;
 /// How often it is looked whether the KMS is to be asked.
 const KMS_EVERY: Duration = Duration::from_secs(5);
@@ -295,6 +299,8 @@ impl Broker {
                 }
             }
         }
+        let longest_held = usize::try_from(settings.proxy.max_signed_body).unwrap_or(usize::MAX);
+        let held_bodies = longest_held.clamp(HELD_BODIES_BYTES, Semaphore::MAX_PERMITS);
         let broker = Broker(Arc::new(Inner {
             epochs: Epochs::new(clock.now()),
             feed: FeedPlace::at(next),
@@ -306,6 +312,7 @@ impl Broker {
             only_of_type: Cache::new(ONLY_OF_TYPE_KEPT),
             minted: Cache::new(MINTED_KEPT),
             streams: Streams::default(),
+            held_bodies: Arc::new(Semaphore::new(held_bodies)),
             started: clock.now(),
             taken_up: Mutex::default(),
             used: Mutex::default(),
@@ -558,6 +565,10 @@ impl Broker {
     }
     pub(crate) fn streams(&self) -> &Streams {
         &self.0.streams
+    }
+    /// The bytes that request bodies may yet take that are held to be signed.
+    pub(crate) fn held_bodies(&self) -> &Arc<Semaphore> {
+        &self.0.held_bodies
     }
 }
 

@@ -6,13 +6,15 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Either, Full, Limited};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Body;
 use keystead_core::action::Action;
 use keystead_core::ids::IntegrationId;
 use keystead_core::path;
 use keystead_core::placement::{self, Head, Material};
 use keystead_core::provider::{Fields, MintedToken};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use std::mem;
@@ -92,11 +94,10 @@ impl Broker {
                 .map_or_else(|| self.epochs().of_callers(), |proof| proof.epoch),
         };
         let sign_body = provider.needs_body_hash(&way.home.logical_host);
-        let (request, body_sha256) =
-            match hold_body(request, sign_body, self.settings().proxy.max_signed_body).await {
-                Ok(held) => held,
-                Err(fault) => return Err(decided.fail(fault).await),
-            };
+        let (request, body_sha256) = match self.hold_body(request, sign_body).await {
+            Ok(held) => held,
+            Err(fault) => return Err(decided.fail(fault).await),
+        };
         // A body that was held took the time that its caller wanted.
         if sign_body {
             match self.stands(&grounds).await {
@@ -280,37 +281,87 @@ fn secrets(loaded: &Loaded, fields: &Fields) -> Vec<Secret> {
 
 type Held<B> = Request<Either<B, Full<Bytes>>>;
 
-/// Reads the body into memory where the signature covers it, else leaves it a stream.
-async fn hold_body<B>(
-    request: Request<B>,
-    sign: bool,
-    most: u64,
-) -> Result<(Held<B>, Option<[u8; 32]>), Error>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    if !sign {
-        return Ok((request.map(Either::Left), None));
+/// A body in memory, and its part of what all of them may take.
+struct HeldBody {
+    bytes: Vec<u8>,
+    room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for HeldBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
-    let (parts, body) = request.into_parts();
-    let most_here = usize::try_from(most).unwrap_or(usize::MAX);
-    let whole = Limited::new(body, most_here)
-        .collect()
-        .await
-        .map_err(|fault| {
-            if fault.is::<http_body_util::LengthLimitError>() {
-                Error::TooLarge { most }
-            } else {
-                NetError::Caller.into()
+}
+
+impl HeldBody {
+    fn new(all: &Arc<Semaphore>) -> Result<HeldBody, Error> {
+        Ok(HeldBody {
+            bytes: Vec::new(),
+            room: all.clone().try_acquire_many_owned(0).map_err(|_| full())?,
+        })
+    }
+
+    /// Takes room as bytes come: a length that is only announced keeps nobody else out.
+    fn push(&mut self, piece: &[u8], all: &Arc<Semaphore>, most: u64) -> Result<(), Error> {
+        let length = self.bytes.len() + piece.len();
+        let most_here = usize::try_from(most).unwrap_or(usize::MAX);
+        if length > most_here {
+            return Err(Error::TooLarge { most });
+        }
+        let capacity = self.bytes.capacity();
+        if length > capacity {
+            let grown = length.max(2 * capacity).min(most_here);
+            let more = u32::try_from(grown - capacity).map_err(|_| full())?;
+            let more = all.clone().try_acquire_many_owned(more);
+            self.room.merge(more.map_err(|_| full())?);
+            self.bytes.reserve_exact(grown - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+fn full() -> Error {
+    Error::Unavailable {
+        what: "room for another request body that is to be signed",
+        context: "the bodies held to be signed fill the memory that is theirs".to_owned(),
+    }
+}
+
+impl Broker {
+    /// Reads the body into memory where the signature covers it, else leaves it a stream.
+    async fn hold_body<B>(
+        &self,
+        request: Request<B>,
+        sign: bool,
+    ) -> Result<(Held<B>, Option<[u8; 32]>), Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if !sign {
+            return Ok((request.map(Either::Left), None));
+        }
+        let settings = &self.settings().proxy;
+        let late = |_| Error::from(NetError::Timeout(Waited::Caller));
+        let until = Instant::now() + settings.head_timeout;
+        let (parts, mut body) = request.into_parts();
+        let all = self.held_bodies();
+        let mut held = HeldBody::new(all)?;
+        loop {
+            let next = until.min(Instant::now() + settings.idle_timeout);
+            let Some(frame) = timeout_at(next, body.frame()).await.map_err(late)? else {
+                break;
+            };
+            let frame = frame.map_err(|_| Error::from(NetError::Caller))?;
+            if let Ok(piece) = frame.into_data() {
+                held.push(&piece, all, settings.max_signed_body)?;
             }
-        })?;
-    let bytes = whole.to_bytes();
-    let hash = sha256(&[&bytes]);
-    Ok((
-        Request::from_parts(parts, Either::Right(Full::new(bytes))),
-        Some(hash),
-    ))
+        }
+        let hash = sha256(&[&held.bytes]);
+        let body = Full::new(Bytes::from_owner(held));
+        Ok((Request::from_parts(parts, Either::Right(body)), Some(hash)))
+    }
 }
 
 impl From<NetError> for Error {

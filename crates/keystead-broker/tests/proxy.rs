@@ -3,6 +3,8 @@
 
 mod house;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use house::{House, Plan, TRUE_KEY, call_at};
 use http::Request;
@@ -240,11 +242,114 @@ async fn a_body_that_is_held_to_be_signed_does_not_outlive_the_right_to_the_call
 }
 
 async fn aws_house() -> House {
+    aws_house_with(ProxySettings::default()).await
+}
+
+async fn aws_house_with(proxy: ProxySettings) -> House {
     let plan = Plan {
         dial_upstream: vec!["aws_access_key"],
+        settings: Settings {
+            proxy,
+            ..Settings::default()
+        },
         ..Plan::default()
     };
     House::planned(plan).await
+}
+
+async fn aws(house: &House, owner: &Context) -> IntegrationId {
+    let aws = json!({"access_key_id": "AKIACANARYCANARYCANA", "secret_access_key": "canary0123456789canary0123456789canary01"});
+    let made = house
+        .create(owner, "aws", "aws_access_key", aws, None)
+        .await;
+    let id = made.unwrap().integration.id;
+    house.settled(owner, id).await;
+    id
+}
+
+#[tokio::test]
+async fn a_body_to_be_signed_that_never_ends_is_given_up() {
+    let (soon, never) = (Duration::from_millis(50), Duration::from_secs(3600));
+    // The one that stands still, and the one that drips.
+    for (idle, whole, drips) in [(soon, never, false), (never, soon, true)] {
+        let house = aws_house_with(ProxySettings {
+            idle_timeout: idle,
+            head_timeout: whole,
+            ..ProxySettings::default()
+        })
+        .await;
+        let alice = house.user("alice", "acme", Role::Owner).await;
+        let id = aws(&house, &alice).await;
+        let heard = house.upstream.seen().len();
+        let (sender, body) = slow_body();
+        let drip = tokio::spawn(async move {
+            sender.send(Bytes::from_static(b"x")).await.unwrap();
+            while drips && sender.send(Bytes::from_static(b"x")).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            sender.closed().await;
+        });
+        let request = Request::post("/").body(body).unwrap();
+        let to = Selector::Id(id);
+        let call = house.broker.forward(&alice, &to, None, "/", None, request);
+        let given_up = tokio::time::timeout(Duration::from_secs(20), call).await;
+        let fault = given_up.unwrap().err().unwrap();
+        assert!(
+            matches!(&fault, Error::Malformed(why) if why.contains("in time")),
+            "{fault:?}"
+        );
+        drip.await.unwrap();
+        assert_eq!(house.upstream.seen().len(), heard);
+    }
+}
+
+#[tokio::test]
+async fn bodies_held_to_be_signed_share_one_bound_and_give_back_what_they_took() {
+    let house = aws_house().await;
+    let alice = house.user("alice", "acme", Role::Owner).await;
+    let id = aws(&house, &alice).await;
+    let large = || Bytes::from(vec![b'x'; 16 << 20]);
+    let mut calls = Vec::new();
+    let post = |body| {
+        let (broker, alice) = (house.broker.clone(), alice.clone());
+        let request = Request::post("/mirror").body(body).unwrap();
+        tokio::spawn(async move {
+            let to = Selector::Id(id);
+            let sent = broker.forward(&alice, &to, None, "/mirror", None, request);
+            let answer = sent.await?;
+            // All of it has gone up once all of it has come down.
+            answer.into_body().collect().await.unwrap();
+            Ok::<_, Error>(())
+        })
+    };
+    for _ in 0..4 {
+        let (sender, body) = slow_body();
+        let call = post(body);
+        sender.send(large()).await.unwrap();
+        // The channel holds one: what is held is so once the second is taken.
+        sender.send(Bytes::new()).await.unwrap();
+        sender.send(Bytes::new()).await.unwrap();
+        calls.push((sender, call));
+    }
+    let (sender, body) = slow_body();
+    sender.send(Bytes::from_static(b"x")).await.unwrap();
+    let fault = post(body).await.unwrap().err().unwrap();
+    assert!(matches!(fault, Error::Unavailable { .. }), "{fault:?}");
+    let (sender, call) = calls.pop().unwrap();
+    drop(sender);
+    call.await.unwrap().unwrap();
+    // The others are given up by their callers.
+    for (_, call) in calls {
+        call.abort();
+        let _ = call.await;
+    }
+    for _ in 0..4 {
+        let (sender, body) = slow_body();
+        let call = post(body);
+        sender.send(large()).await.unwrap();
+        drop(sender);
+        call.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
