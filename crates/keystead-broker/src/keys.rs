@@ -188,6 +188,12 @@ impl Broker {
         if new.kind == KeyKind::Service && new.scopes.is_empty() {
             faults.push(FieldFault::new("scopes", "a service key without a scope may do nothing: give at least one, e.g. use,info:openai"));
         }
+        let narrowed = |scope: &Scope| {
+            scope.actions.contains(&Action::Audit) && !scope.covers(Action::Audit, None, None)
+        };
+        if new.scopes.iter().any(narrowed) {
+            faults.push(FieldFault::new("scopes", "audit is of all the tenant's entries and cannot be narrowed to providers or integrations: give it as a scope of its own, `audit`"));
+        }
         if new.kind == KeyKind::Operator && (new.tenant.is_some() || !new.scopes.is_empty()) {
             faults.push(FieldFault::new(
                 "kind",

@@ -98,6 +98,7 @@ async fn a_key_that_could_not_be_meant_is_not_made() {
     let nobody = Some(TenantId::from_uuid(uuid::Uuid::from_u128(7)));
     let wrong = [
         ("scopes", service(&[])),
+        ("scopes", service(&["info", "audit:openai"])),
         (
             "name",
             NewKey {

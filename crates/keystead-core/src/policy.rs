@@ -99,9 +99,10 @@ pub fn decide(
                 TargetKind::Audit => {
                     action == Action::Audit
                         && target.tenant != TenantId::PLATFORM
+                        // A tenant's entries are of all its integrations, and so is the scope.
                         && scopes
                             .iter()
-                            .any(|scope| scope.actions.contains(&Action::Audit))
+                            .any(|scope| scope.covers(Action::Audit, None, None))
                 }
                 _ => return Err(Denial::Kind),
             };

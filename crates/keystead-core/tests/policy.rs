@@ -285,3 +285,30 @@ proptest! {
         prop_assert!(!allows(&key, action, &thing, &openings));
     }
 }
+
+#[test]
+fn a_scope_narrowed_to_some_integrations_reads_no_entries() {
+    let target = Target {
+        kind: TargetKind::Audit,
+        tenant: ACME,
+        provider: None,
+        integration: None,
+    };
+    let read = |text: &str| {
+        let caller = Caller::Service {
+            key: KEY,
+            tenant: None,
+            scopes: vec![Scope::parse(text).unwrap()],
+        };
+        decide(Some(&caller), Action::Audit, &target, &Openings::default())
+    };
+    assert_eq!(read("audit"), Ok(()));
+    assert_eq!(read("audit,info:*:*"), Ok(()));
+    for narrow in [
+        "audit:openai".to_owned(),
+        format!("audit:*:{MAIN}"),
+        format!("audit:openai:{MAIN}"),
+    ] {
+        assert_eq!(read(&narrow), Err(Denial::Scope), "{narrow}");
+    }
+}
