@@ -213,6 +213,8 @@ pub struct ProxyBody {
     trailers: Option<HeaderMap>,
     watch: Watch,
     scanner: Option<Box<Scanner>>,
+    /// Whether the scanner is for the body too, and not for its trailers alone.
+    searched: bool,
     on_redacted: Option<OnRedacted>,
 }
 
@@ -277,6 +279,7 @@ impl ProxyBody {
         upstream: Incoming,
         watch: Watch,
         scanner: Option<Box<Scanner>>,
+        searched: bool,
         on_redacted: Option<OnRedacted>,
     ) -> Self {
         Self {
@@ -284,22 +287,26 @@ impl ProxyBody {
             trailers: None,
             watch,
             scanner,
+            searched,
             on_redacted,
         }
     }
 
-    /// The rest of the scanner, and that something was redacted, once.
     fn scan(&mut self, data: Bytes) -> Bytes {
-        let Some(scanner) = &mut self.scanner else {
+        let Some(scanner) = self.scanner.as_mut().filter(|_| self.searched) else {
             return data;
         };
         let data = scanner.scan(data);
-        if scanner.has_redacted()
-            && let Some(tell) = self.on_redacted.take()
-        {
+        self.tell();
+        data
+    }
+
+    /// Says that something was redacted, once.
+    fn tell(&mut self) {
+        let redacted = self.scanner.as_ref().is_some_and(|it| it.has_redacted());
+        if redacted && let Some(tell) = self.on_redacted.take() {
             tell();
         }
-        data
     }
 
     fn held(&self) -> usize {
@@ -356,12 +363,14 @@ impl Body for ProxyBody {
                     {
                         scanner.redact_headers(trailers);
                     }
+                    this.tell();
                 }
                 None => this.upstream = None,
             }
             if this.upstream.is_none()
                 && let Some(rest) = this.scanner.as_mut().and_then(|scanner| scanner.finish())
             {
+                this.tell();
                 return Poll::Ready(Some(Ok(Frame::data(rest))));
             }
         }

@@ -88,7 +88,8 @@ pub struct Hop<'a> {
     pub strip_query: &'a [String],
     /// Time and size.
     pub limits: HopLimits,
-    /// Whether bodies are searched for the credential too. Then the upstream is asked not to compress.
+    /// Whether bodies are searched for the credential too. Then the upstream is asked for them whole
+    /// and not compressed.
     pub redact_bodies: bool,
     /// What the caller's path has in front of the upstream's, for a `Location` within its origin.
     pub location_prefix: Option<&'a str>,
@@ -282,8 +283,8 @@ fn pass_down(
             ProxyBody::default()
         }
         None => {
-            let scanner = scanner.filter(|_| hop.redact_bodies && is_text(&headers));
-            ProxyBody::new(body, watch, scanner, on_redacted)
+            let searched = hop.redact_bodies && is_text(&headers);
+            ProxyBody::new(body, watch, scanner, searched, on_redacted)
         }
     };
     let mut response = Response::new(body);

@@ -76,12 +76,19 @@ fn is_the_callers_own(name: &str) -> bool {
     }
 }
 
+/// What would have the upstream send a body in which a credential is not found: compressed, or in
+/// pieces of which each holds a part of it.
+fn hinders_search(name: &HeaderName) -> bool {
+    [header::ACCEPT_ENCODING, header::RANGE, header::IF_RANGE].contains(name)
+}
+
 /// The headers to send up, before the credential is placed. `strip` is what the provider's
-/// placements fill and what the caller's own token came in.
+/// placements fill and what the caller's own token came in; `searched` is whether the answer's body
+/// is searched for the credential.
 pub(super) fn upward(
     headers: HeaderMap,
     strip: &[HeaderName],
-    identity_encoding: bool,
+    searched: bool,
     upgrade: bool,
 ) -> HeaderMap {
     let nominated = nominated(&headers);
@@ -103,7 +110,7 @@ pub(super) fn upward(
                 || text.contains('_')
                 || strip.contains(&name)
                 || nominated.iter().any(|nominated| **nominated == *text)
-                || (identity_encoding && name == header::ACCEPT_ENCODING);
+                || (searched && hinders_search(&name));
             current = (!dropped).then_some(name);
         }
         if let Some(name) = &current {
@@ -111,7 +118,7 @@ pub(super) fn upward(
         }
     }
     keep_harmless_protocols(&mut kept);
-    if identity_encoding {
+    if searched {
         kept.insert(
             header::ACCEPT_ENCODING,
             HeaderValue::from_static("identity"),

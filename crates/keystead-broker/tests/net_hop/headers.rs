@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use keystead_broker::net::{Hop, NetError, forward};
-use keystead_testkit::upstream::Upstream;
+use keystead_testkit::upstream::{RawUpstream, Upstream};
 
 use crate::rig::*;
 
@@ -82,6 +82,9 @@ async fn what_is_the_callers_own_or_the_connections_does_not_go_up() {
         "x_api_key",
         "x-nominated",
         "http2-settings",
+        // Of a body in pieces, none holds the whole credential.
+        "range",
+        "if-range",
     ];
     let mut request = with(&gone.map(|name| (name, "canary")));
     for (name, value) in [
@@ -121,10 +124,11 @@ async fn what_is_the_callers_own_or_the_connections_does_not_go_up() {
         redact_bodies: false,
         ..hop(&to, "/v1/models")
     };
-    pass(unread, with(&[("accept-encoding", "gzip, br")]))
-        .await
-        .unwrap();
-    assert_eq!(upstream.last_seen().all("accept-encoding"), ["gzip, br"]);
+    let sent = [("accept-encoding", "gzip, br"), ("range", "bytes=0-9")];
+    pass(unread, with(&sent)).await.unwrap();
+    for (name, value) in sent {
+        assert_eq!(upstream.last_seen().all(name), [value]);
+    }
 }
 
 #[tokio::test]
@@ -295,6 +299,34 @@ async fn an_echoed_credential_is_masked_in_headers_and_bodies_and_told_once() {
     let response = pass(unread, get()).await.unwrap();
     assert!(!format!("{:?}", response.headers()).contains("canary"));
     assert!(text(response).await.contains(KEY));
+}
+
+#[tokio::test]
+async fn trailers_are_masked_whether_or_not_the_body_is_searched() {
+    let answer = concat!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n",
+        "transfer-encoding: chunked\r\ntrailer: x-late\r\n\r\n3\r\nabc\r\n0\r\n",
+        "x-late: sk-proj-canary-0123456789abcdef\r\n\r\n"
+    );
+    let upstream = RawUpstream::start(vec![answer.as_bytes()]).await;
+    let to = destination(&upstream.url());
+    for redact_bodies in [true, false] {
+        let told = Arc::new(AtomicUsize::new(0));
+        let counter = told.clone();
+        let hop = Hop {
+            redact_bodies,
+            on_redacted: Some(Arc::new(move || {
+                counter.fetch_add(1, SeqCst);
+            })),
+            ..hop(&to, "/")
+        };
+        let response = pass(hop, get()).await.unwrap();
+        let whole = response.into_body().collect().await.unwrap();
+        let late = whole.trailers().unwrap()["x-late"].to_str().unwrap();
+        assert!(late.starts_with("[redacted]*"), "{late}");
+        assert_eq!(told.load(SeqCst), 1);
+        assert_eq!(whole.to_bytes(), "abc");
+    }
 }
 
 #[tokio::test]
