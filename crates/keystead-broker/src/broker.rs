@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -218,6 +218,8 @@ struct Inner {
     taken_up: Mutex<BTreeSet<(IntegrationId, u64)>>,
     used: Mutex<Used>,
     keys_used: Mutex<BTreeMap<KeyId, (TenantId, i64)>>,
+    /// When the log's last write failed; 0 where it succeeded.
+    unwritten_at: AtomicI64,
     token_headers: Vec<HeaderName>,
     request_ids: RequestIds,
     counters: Counters,
@@ -260,6 +262,8 @@ impl Used {
 /// Uses of integrations that are written down per second at the most: a store has better things to
 /// do than to note each of a hundred thousand.
 const NOTED_AT_ONCE: usize = 256;
+/// How long one failed write keeps a node from being ready, if none succeeds meanwhile.
+const UNWRITTEN_SECONDS: i64 = 10;
 const IDENTITIES_KEPT: usize = 20_000;
 const KEYS_KEPT: usize = 1_000;
 /// About a hundred thousand of the usual size.
@@ -317,6 +321,7 @@ impl Broker {
             taken_up: Mutex::default(),
             used: Mutex::default(),
             keys_used: Mutex::default(),
+            unwritten_at: AtomicI64::new(0),
             token_headers,
             request_ids: RequestIds::new()?,
             counters: Counters::default(),
@@ -430,6 +435,23 @@ impl Broker {
             .insert(id, (tenant, now));
     }
 
+    /// Hears how a write to the log ended.
+    pub(crate) fn note_written(&self, written: bool) {
+        let at = if written { 0 } else { self.clock().now().0 };
+        self.0.unwritten_at.store(at, Ordering::Relaxed);
+    }
+
+    /// Only for a while after a failure: a node that is sent no requests would write nothing, and
+    /// never be ready again.
+    fn cannot_write(&self) -> bool {
+        let at = Time(self.0.unwritten_at.load(Ordering::Relaxed));
+        at.0 != 0 && self.clock().now() < at.plus_seconds(UNWRITTEN_SECONDS)
+    }
+
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.0.limiter
+    }
+
     /// A fresh id for a request. Uniqueness matters, secrecy does not.
     pub fn new_request_id(&self) -> RequestId {
         self.0.request_ids.next(self.clock().now())
@@ -437,11 +459,13 @@ impl Broker {
 
     /// Whether everything that is needed is up.
     pub async fn ready(&self) -> Readiness {
-        let store = self
-            .store()
-            .ready()
-            .await
-            .map_err(|fault| Error::from(fault).to_string());
+        let store = match self.store().ready().await {
+            Err(fault) => Err(Error::from(fault).to_string()),
+            Ok(()) if self.cannot_write() => {
+                Err("the last entry could not be written (is the disk full?)".to_owned())
+            }
+            Ok(()) => Ok(()),
+        };
         let kms = match (self.keyring().is_open(), self.keyring().trouble()) {
             (true, _) => Ok(()),
             (false, trouble) => Err(trouble.unwrap_or_else(|| "closed".to_owned())),

@@ -126,8 +126,12 @@ impl Broker {
             }),
         };
         self.admit_caller(&ctx).await?;
-        if let Caller::Service { key, tenant, .. } = identity.caller.as_ref() {
-            self.mark_key_used(tenant.unwrap_or(TenantId::PLATFORM), *key);
+        match identity.caller.as_ref() {
+            Caller::Service { key, tenant, .. } => {
+                self.mark_key_used(tenant.unwrap_or(TenantId::PLATFORM), *key);
+            }
+            Caller::Operator { key } => self.mark_key_used(TenantId::PLATFORM, *key),
+            Caller::User { .. } => {}
         }
         Ok(ctx)
     }
@@ -139,20 +143,13 @@ impl Broker {
 
     /// Records a failure to prove anybody in the tenant, and counts it against the address.
     async fn unproven(&self, ctx: &Context, on: &On, why: Why, fault: Error) -> Error {
-        let mut bytes = [0; 16];
-        match ctx.address {
-            Some(IpAddr::V4(address)) => bytes[12..].copy_from_slice(&address.octets()),
-            // One customer has a /64 at the least.
-            Some(IpAddr::V6(address)) => bytes[..8].copy_from_slice(&address.octets()[..8]),
-            None => {}
-        }
         // Checked first, so that a flood leaves no entry each.
         let admitted = self
             .admit(
                 ctx,
                 Action::Info,
                 on,
-                Subject(b'a', bytes),
+                of_address(ctx.address),
                 self.settings().limits.anonymous,
             )
             .await;
@@ -174,7 +171,7 @@ impl Broker {
         epoch: Epoch,
     ) -> Result<Identity, Refusal> {
         match Presented::of(token) {
-            Presented::Key(kind) => self.prove_key(token, kind, tenant, now, epoch).await,
+            Presented::Key(kind) => self.prove_key(token, kind, tenant, ctx, now, epoch).await,
             Presented::Jwt => {
                 let verified = self
                     .callers()
@@ -192,10 +189,11 @@ impl Broker {
         token: &str,
         kind: KeyKind,
         tenant: Option<&str>,
+        ctx: &Context,
         now: Time,
         epoch: Epoch,
     ) -> Result<Identity, Refusal> {
-        let known = self.known_key(token, now, epoch).await?;
+        let known = self.known_key(token, ctx, now, epoch).await?;
         let row = &known.row;
         stands(row, now).map_err(|why| Refusal::Nobody(why.into()))?;
         if keys::kind(row.kind) != kind {
@@ -247,16 +245,26 @@ impl Broker {
     async fn known_key(
         &self,
         token: &str,
+        ctx: &Context,
         now: Time,
         epoch: Epoch,
     ) -> Result<Arc<KnownKey>, Refusal> {
         let hash = self.keyring().lookup_hash(token.as_bytes());
-        if let Some(known) = self
-            .known_keys()
-            .get(&hash)
-            .filter(|known| known.epoch == epoch && known.until > now && self.epochs().trusted(now))
-        {
-            return Ok(known);
+        match self.known_keys().get(&hash) {
+            Some(known)
+                if known.epoch == epoch && known.until > now && self.epochs().trusted(now) =>
+            {
+                return Ok(known);
+            }
+            // It was a key before: whoever guesses from the same address does not shut it out.
+            Some(_) => {}
+            None => {
+                let (subject, rate) = (of_address(ctx.address), self.settings().limits.anonymous);
+                if self.limiter().is_full(subject, rate, now) {
+                    // Nobody, without asking the store; counted and answered as all the others are.
+                    return Err(Refusal::Nobody("unknown key".into()));
+                }
+            }
         }
         let found = self.store().find_key_by_hash(hash).await?;
         let known = Arc::new(KnownKey {
@@ -452,6 +460,18 @@ fn stands(row: &KeyRow, now: Time) -> Result<(), &'static str> {
         return Err("expired key");
     }
     Ok(())
+}
+
+/// Who failures to prove anybody are counted against.
+fn of_address(address: Option<IpAddr>) -> Subject {
+    let mut bytes = [0; 16];
+    match address {
+        Some(IpAddr::V4(address)) => bytes[12..].copy_from_slice(&address.octets()),
+        // One customer has a /64 at the least.
+        Some(IpAddr::V6(address)) => bytes[..8].copy_from_slice(&address.octets()[..8]),
+        None => {}
+    }
+    Subject(b'a', bytes)
 }
 
 /// What a proven caller is remembered under: the token, and the tenant that was named with it.

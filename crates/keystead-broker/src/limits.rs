@@ -120,6 +120,14 @@ impl Window {
         i64::from(self.seconds.max(1)) * 1_000_000
     }
 
+    /// What counts at that time, and of it what the window before counted in whole.
+    fn sliding(&self, elapsed: i64) -> (i64, i64) {
+        let before = i64::from(self.own_before) + i64::from(self.others_before);
+        let current = i64::from(self.own) + i64::from(self.others);
+        let length = self.length();
+        (current + before * (length - elapsed) / length, before)
+    }
+
     fn turn_to(&mut self, number: i64, seconds: u32) {
         if self.seconds != seconds {
             *self = Window {
@@ -176,9 +184,8 @@ impl Limiter {
         let mut shard = self.shard(&subject);
         let window = shard.entry(subject).or_default();
         window.turn_to(number, rate.seconds);
-        let before = i64::from(window.own_before) + i64::from(window.others_before);
+        let (sliding, before) = window.sliding(elapsed);
         let current = i64::from(window.own) + i64::from(window.others);
-        let sliding = current + before * (length - elapsed) / length;
         if sliding >= i64::from(rate.count) {
             // Until enough of the window before has slid out; at the latest, until this one ends.
             let excess = sliding + 1 - i64::from(rate.count);
@@ -195,6 +202,17 @@ impl Limiter {
         }
         window.own += 1;
         Ok(())
+    }
+
+    /// Whether one more would be refused. Counts nothing, and remembers nobody who was not counted.
+    pub(crate) fn is_full(&self, subject: Subject, rate: Rate, now: Time) -> bool {
+        let length = i64::from(rate.seconds) * 1_000_000;
+        let mut shard = self.shard(&subject);
+        let Some(window) = shard.get_mut(&subject) else {
+            return rate.count == 0;
+        };
+        window.turn_to(now.0.div_euclid(length), rate.seconds);
+        window.sliding(now.0.rem_euclid(length)).0 >= i64::from(rate.count)
     }
 
     /// Tells the other nodes what this one counted, learns what they did, and forgets what is idle.
@@ -285,6 +303,21 @@ mod tests {
             "half of it has slid out"
         );
         assert!(limiter.admit(WHO, rate, Time::from_seconds(6200)).is_ok());
+    }
+
+    #[test]
+    fn asking_whether_a_window_is_full_counts_nothing() {
+        let limiter = Limiter::new("a".into());
+        let rate: Rate = "2/minute".parse().unwrap();
+        let at = Time::from_seconds(6000);
+        for _ in 0..2 {
+            for _ in 0..5 {
+                assert!(!limiter.is_full(WHO, rate, at));
+            }
+            limiter.admit(WHO, rate, at).unwrap();
+        }
+        assert!(limiter.is_full(WHO, rate, at));
+        assert!(!limiter.is_full(WHO, rate, Time::from_seconds(6120)));
     }
 
     #[test]

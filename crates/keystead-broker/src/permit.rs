@@ -301,7 +301,11 @@ impl Broker {
         self.counters()
             .entries
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.store().append(Write { entry, effects }).await?;
+        let done = self.store().append(Write { entry, effects }).await;
+        // A change that does not apply is written too, as failed.
+        let unwritten = matches!(done, Err(keystead_store::Error::Unavailable { .. }));
+        self.note_written(!unwritten);
+        done?;
         Ok(())
     }
 }

@@ -244,3 +244,22 @@ async fn nodes_that_start_at_once_agree_on_one_installation() {
     }
     assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
 }
+
+#[tokio::test]
+async fn a_node_whose_entries_cannot_be_written_is_not_ready_until_one_is() {
+    let house = House::in_file().await;
+    assert!(house.broker.ready().await.ok());
+    house.tamper(
+        "db.execute(\"CREATE TRIGGER full BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'full'); END\")",
+        &[],
+    );
+    let operator = house.operator().await;
+    let unwritten = house.broker.list_keys(&operator).await;
+    assert!(matches!(unwritten, Err(Error::Unavailable { .. })));
+    let ready = house.broker.ready().await;
+    let said = ready.parts["store"].as_ref().unwrap_err();
+    assert!(said.contains("written"), "{said}");
+    house.tamper("db.execute('DROP TRIGGER full')", &[]);
+    house.broker.list_keys(&operator).await.unwrap();
+    assert!(house.broker.ready().await.ok());
+}

@@ -228,3 +228,22 @@ async fn an_integration_whose_provider_left_the_catalogue_can_still_be_destroyed
     assert_eq!(house.entries(&left).await, 1);
     broker.delete_integration(&alice, id, None).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_last_use_of_an_operators_key_is_noted_like_a_services() {
+    let house = House::new().await;
+    let service = house.service_key("info").await;
+    house.ctx(&service, None).await.unwrap();
+    let operator = house.operator().await;
+    let noted = async {
+        loop {
+            let keys = house.broker.list_keys(&operator).await.unwrap();
+            if keys.iter().all(|key| key.last_used_at.is_some()) {
+                return keys.len();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let noted = tokio::time::timeout(std::time::Duration::from_secs(20), noted);
+    assert_eq!(noted.await.unwrap(), 2);
+}

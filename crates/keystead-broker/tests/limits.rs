@@ -158,6 +158,37 @@ async fn whoever_proves_nothing_is_limited_by_address() {
 }
 
 #[tokio::test]
+async fn a_full_address_has_no_new_key_looked_up_and_keeps_no_known_one_out() {
+    let (house, hand) = house(Limits {
+        anonymous: per_minute(5),
+        ..Limits::default()
+    })
+    .await;
+    let (known, new) = (
+        house.key("known", "info", None).await,
+        house.key("new", "info", None).await,
+    );
+    let ask = |key: &str, from: &'static str| {
+        let (broker, key) = (house.broker.clone(), key.to_owned());
+        async move { as_nobody(&broker, Some(&key), from).await }
+    };
+    ask(&known, "192.0.2.1").await.unwrap();
+    for _ in 0..5 {
+        let _ = as_nobody(&house.broker, None, "192.0.2.1").await;
+    }
+    wait(ask(&new, "192.0.2.1").await);
+    ask(&new, "192.0.2.2").await.unwrap();
+    // What was proven here before is proven again, though it is no longer remembered as such.
+    hand.set(NOON.plus_seconds(61));
+    house.broker.hear_changes().await.unwrap();
+    for _ in 0..5 {
+        let _ = as_nobody(&house.broker, None, "192.0.2.1").await;
+    }
+    wait(as_nobody(&house.broker, None, "192.0.2.1").await);
+    ask(&known, "192.0.2.1").await.unwrap();
+}
+
+#[tokio::test]
 async fn whoever_tries_the_names_of_tenants_is_limited_too() {
     let (house, _) = house(Limits {
         anonymous: per_minute(5),
