@@ -117,8 +117,21 @@ pub struct Context {
 pub(crate) struct Proof {
     /// The epoch of callers from before it was made.
     pub(crate) epoch: Epoch,
-    /// Whether a user's role is that of a member's row, and not of the token.
-    pub(crate) as_member: bool,
+    /// What may be taken back.
+    pub(crate) basis: Basis,
+    /// When the key or the token itself ends; `Time(i64::MAX)`: never.
+    pub(crate) until: Time,
+}
+
+/// What has to go on for a caller to be who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// Nothing that is on record: all is said by a token, or by whoever has the shell.
+    Stated,
+    /// The row of the caller's key.
+    Key,
+    /// A member's row, from which a user has its role.
+    Member,
 }
 
 impl Context {

@@ -15,7 +15,7 @@ use keystead_core::time::Time;
 use keystead_core::token::{KeyKind, Presented};
 use keystead_store::{KeyRow, TenantRow};
 
-use crate::broker::{Broker, Context, Proof};
+use crate::broker::{Basis, Broker, Context, Proof};
 use crate::callers::VerifiedToken;
 use crate::epochs::Epoch;
 use crate::error::Error;
@@ -33,7 +33,9 @@ pub(crate) struct Identity {
     addresses: Vec<IpNet>,
     until: Time,
     epoch: Epoch,
-    as_member: bool,
+    basis: Basis,
+    /// When the key or the token ends, however long the proof is remembered.
+    expires: Time,
 }
 
 /// A key as it is on record, whatever tenant it is used in.
@@ -45,6 +47,9 @@ pub(crate) struct KnownKey {
 
 /// How long a proven token is believed without being looked at again, in seconds.
 const KEPT_SECONDS: i64 = 60;
+
+/// No issuer's tokens are taken for longer than this after they ended.
+const LONGEST_LEEWAY_SECONDS: i64 = 60;
 
 /// Why a token proves nobody; for the entry only.
 type Why = std::borrow::Cow<'static, str>;
@@ -122,7 +127,8 @@ impl Broker {
             subject: Some(identity.subject),
             proof: Some(Proof {
                 epoch: identity.epoch,
-                as_member: identity.as_member,
+                basis: identity.basis,
+                until: identity.expires,
             }),
         };
         self.admit_caller(&ctx).await?;
@@ -219,7 +225,8 @@ impl Broker {
             }
             (None, named) => named,
         };
-        let until = row.expires_at.unwrap_or(Time(i64::MAX)).min(known.until);
+        let expires = row.expires_at.unwrap_or(Time(i64::MAX));
+        let until = expires.min(known.until);
         let caller = match kind {
             KeyKind::Service => Caller::Service {
                 key: row.id,
@@ -236,7 +243,8 @@ impl Broker {
             addresses: keys::addresses(row)?,
             until,
             epoch,
-            as_member: false,
+            basis: Basis::Key,
+            expires,
         })
     }
 
@@ -284,6 +292,7 @@ impl Broker {
         now: Time,
         epoch: Epoch,
     ) -> Result<Identity, Refusal> {
+        let expires = verified.expires_at.plus_seconds(LONGEST_LEEWAY_SECONDS);
         let until = verified.expires_at.min(now.plus_seconds(KEPT_SECONDS));
         let name = format!("{}|{}", verified.issuer, verified.subject);
         let subject = Subject(b'u', hash16(name.as_bytes()));
@@ -311,7 +320,8 @@ impl Broker {
                 addresses: Vec::new(),
                 until,
                 epoch,
-                as_member: false,
+                basis: Basis::Stated,
+                expires,
             });
         }
         let (external, personal) = match &verified.tenant_claim {
@@ -353,10 +363,10 @@ impl Broker {
             true => Some(Role::Owner),
             false => verified.role,
         };
-        let (role, as_member) = match (stated, member) {
-            (Some(role), _) => (role, false),
-            (None, Some(member)) => (member.role, true),
-            (None, None) if named == own.id => (Role::Viewer, false),
+        let (role, basis) = match (stated, member) {
+            (Some(role), _) => (role, Basis::Stated),
+            (None, Some(member)) => (member.role, Basis::Member),
+            (None, None) if named == own.id => (Role::Viewer, Basis::Stated),
             // Another tenant than the token's: only as a member that its owner put there.
             (None, None) => return Err(Refusal::Tenant),
         };
@@ -373,7 +383,8 @@ impl Broker {
             addresses: Vec::new(),
             until,
             epoch,
-            as_member,
+            basis,
+            expires,
         })
     }
 
@@ -448,7 +459,7 @@ impl Broker {
             .store()
             .find_key(key)
             .await?
-            .is_none_or(|row| stands(&row, now).is_ok()))
+            .is_some_and(|row| stands(&row, now).is_ok()))
     }
 }
 

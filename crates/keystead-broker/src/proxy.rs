@@ -13,6 +13,7 @@ use keystead_core::ids::IntegrationId;
 use keystead_core::path;
 use keystead_core::placement::{self, Head, Material};
 use keystead_core::provider::{Fields, MintedToken};
+use keystead_core::time::Time;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
@@ -21,7 +22,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::broker::{Broker, Context};
+use crate::broker::{Basis, Broker, Context};
 use crate::error::Error;
 use crate::hash::sha256;
 use crate::integrations::{Home, Loaded};
@@ -83,7 +84,8 @@ impl Broker {
         let version = loaded.row.credential_version;
         let grounds = Grounds {
             caller,
-            as_member: ctx.proof.is_some_and(|proof| proof.as_member),
+            basis: ctx.proof.map_or(Basis::Stated, |proof| proof.basis),
+            until: ctx.proof.map_or(Time(i64::MAX), |proof| proof.until),
             tenant: loaded.row.tenant,
             integration: loaded.row.id,
             version,

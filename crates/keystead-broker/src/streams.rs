@@ -1,8 +1,8 @@
 //! Answers that are still being streamed: each is cut within seconds of its credential or its
-//! caller being revoked.
+//! caller being revoked, or of its caller's key or token ending.
 //!
 //! An answer is entered with the epochs under which it was allowed. While those stand, nothing is
-//! asked; when one has moved, the right to go on is looked at anew.
+//! asked of the store; when one has moved, the right to go on is looked at anew.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use keystead_core::action::Role;
 use keystead_core::caller::Caller;
 use keystead_core::ids::{IntegrationId, TenantId};
+use keystead_core::time::Time;
 use tokio::sync::watch;
 
-use crate::broker::Broker;
+use crate::broker::{Basis, Broker};
 use crate::epochs::Epoch;
 
 const SHARDS: usize = 16;
@@ -22,8 +23,9 @@ const SHARDS: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Grounds {
     pub(crate) caller: Arc<Caller>,
-    /// Whether a user's role is that of a member's row.
-    pub(crate) as_member: bool,
+    pub(crate) basis: Basis,
+    /// When the caller's key or token ends.
+    pub(crate) until: Time,
     pub(crate) tenant: TenantId,
     pub(crate) integration: IntegrationId,
     pub(crate) version: u64,
@@ -72,13 +74,16 @@ impl Broker {
     /// Cuts the answers whose grounds are gone, as is done every second anyway.
     pub async fn check_streams(&self) {
         let epochs = self.epochs();
+        let now = self.clock().now();
         let mut doubtful = Vec::new();
         for shard in &self.streams().shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever streams holds the receiver: an answer that ended is closed.
             shard.retain(|_, stream| !stream.cut.is_closed());
             for (number, stream) in shard.iter() {
-                if self.is_doubtful(&stream.grounds) {
+                if stream.grounds.until <= now {
+                    stream.cut.send_replace(true);
+                } else if self.is_doubtful(&stream.grounds) {
                     doubtful.push((*number, stream.grounds.clone()));
                 }
             }
@@ -110,7 +115,8 @@ impl Broker {
 
     /// Whether a call that has not begun may still begin.
     pub(crate) async fn stands(&self, grounds: &Grounds) -> Result<bool, crate::error::Error> {
-        Ok(!self.is_doubtful(grounds) || self.still_stands(grounds).await?)
+        let ended = grounds.until <= self.clock().now();
+        Ok(!ended && (!self.is_doubtful(grounds) || self.still_stands(grounds).await?))
     }
 
     async fn still_stands(&self, grounds: &Grounds) -> Result<bool, crate::error::Error> {
@@ -122,19 +128,27 @@ impl Broker {
         if !same {
             return Ok(false);
         }
-        match grounds.caller.as_ref() {
-            Caller::Service { key, .. } | Caller::Operator { key } => self.key_stands(*key).await,
-            Caller::User {
-                issuer,
-                subject,
-                tenant,
-                ..
-            } if grounds.as_member => Ok(self
+        match (grounds.basis, grounds.caller.as_ref()) {
+            (Basis::Key, Caller::Service { key, .. } | Caller::Operator { key }) => {
+                self.key_stands(*key).await
+            }
+            (
+                Basis::Member,
+                Caller::User {
+                    issuer,
+                    subject,
+                    tenant,
+                    ..
+                },
+            ) => Ok(self
                 .store()
                 .find_member(*tenant, issuer, subject)
                 .await?
                 .is_some_and(|member| member.role >= Role::Member)),
-            Caller::User { .. } => Ok(true),
+            (Basis::Stated, _) => Ok(true),
+            // No proof is of such a form.
+            (Basis::Key, Caller::User { .. })
+            | (Basis::Member, Caller::Service { .. } | Caller::Operator { .. }) => Ok(false),
         }
     }
 }

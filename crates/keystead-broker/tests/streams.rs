@@ -6,12 +6,14 @@ mod house;
 use std::time::Duration;
 
 use bytes::Bytes;
-use house::{House, TRUE_KEY, call_at, ctx_at};
+use house::{House, NOON, Plan, TRUE_KEY, call_at, ctx_at};
 use http_body_util::BodyExt;
 use keystead_broker::net::ProxyBody;
-use keystead_broker::{Broker, Changes, Context, Error, Selector};
+use keystead_broker::{Broker, Changes, Clock, Context, Error, NewKey, Selector};
 use keystead_core::action::Role;
+use keystead_core::caller::Scope;
 use keystead_core::ids::IntegrationId;
+use keystead_core::token::KeyKind;
 use serde_json::json;
 
 /// An integration of the sample provider, whose upstream has streams.
@@ -133,6 +135,48 @@ async fn a_stream_whose_key_was_revoked_before_it_began_is_cut_too() {
     let mut body = stream(&house.broker, &proven, id).await;
     house.broker.check_streams().await;
     assert!(is_cut(&mut body).await);
+}
+
+#[tokio::test]
+async fn a_stream_is_cut_when_its_key_or_token_ends_and_no_other() {
+    let (clock, hand) = Clock::fixed(NOON);
+    let house = House::planned(Plan {
+        clock,
+        ..Plan::default()
+    })
+    .await;
+    let alice = house.user("alice", "acme", Role::Owner).await;
+    let id = sample(&house, &alice, "one").await;
+    let operator = house.operator().await;
+    let new = NewKey {
+        kind: KeyKind::Service,
+        name: "short".into(),
+        tenant: None,
+        scopes: vec![Scope::parse("use").unwrap()],
+        addresses: Vec::new(),
+        expires_at: Some(NOON.plus_seconds(1800)),
+    };
+    let short = house.broker.create_key(&operator, new).await.unwrap();
+    let short = house.ctx(short.text.expose(), Some("acme")).await.unwrap();
+    let long = house.key("long", "use", None).await;
+    let long = house.ctx(&long, Some("acme")).await.unwrap();
+    let mut of_key = stream(&house.broker, &short, id).await;
+    let mut of_token = stream(&house.broker, &alice, id).await;
+    let mut kept = stream(&house.broker, &long, id).await;
+    let turn = async |seconds| {
+        hand.set(NOON.plus_seconds(seconds));
+        house.broker.hear_changes().await.unwrap();
+        house.broker.check_streams().await;
+    };
+    turn(1799).await;
+    assert!(goes_on(&mut of_key).await);
+    turn(1800).await;
+    assert!(is_cut(&mut of_key).await);
+    assert!(goes_on(&mut of_token).await);
+    // The token's own hour, and the leeway that it is taken with.
+    turn(3660).await;
+    assert!(is_cut(&mut of_token).await);
+    assert!(goes_on(&mut kept).await);
 }
 
 #[tokio::test]
