@@ -151,7 +151,7 @@ impl Pace {
     /// groups, and fewer requests: the processors stood idle meanwhile.
     const MOST: Duration = Duration::from_micros(300);
     /// Where commits are quicker than that allows, waiting costs more than it brings.
-    const LEAST: Duration = Duration::from_micros(50);
+    const LEAST: Duration = Duration::from_micros(250);
 
     /// Until when to wait for more; `None` where all that were there are there again.
     pub(crate) fn until(&self, here: usize) -> Option<Instant> {
