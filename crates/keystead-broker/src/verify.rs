@@ -44,6 +44,9 @@ const PAUSES: [Duration; 3] = [
     Duration::from_secs(8),
 ];
 
+/// Why a credential that nothing tries is taken as it is.
+const UNTESTABLE: &str = "taken untried: no call that would try this credential is set up (for a generic provider, the setting test_path names one)";
+
 /// What an answer says about the credential: the status, if it says anything at all.
 fn status_after(class: ResultClass) -> Option<RowStatus> {
     match class {
@@ -95,7 +98,7 @@ impl Broker {
                 };
                 let decided = broker.decide_for_system(&ctx, Action::Test, &loaded.on());
                 match broker.try_once(&ctx, decided, &loaded, last).await {
-                    Ok(report) if last || status_after(report.result).is_some() => return,
+                    Ok(report) if last || report.status != Status::Verifying => return,
                     Ok(_) => {}
                     // It opens no better later; whoever looks is told.
                     Err(Error::Corrupt { .. }) => return broker.give_up(&ctx, &loaded).await,
@@ -145,13 +148,18 @@ impl Broker {
             .await?;
         let (fields, _) = self.open(ctx, permit, &keys, loaded).await?;
         let began = Instant::now();
-        let (class, message) = self.call(loaded, &keys, &fields).await;
+        let tried = self.call(loaded, &keys, &fields).await;
         drop(fields);
         let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let testable = tried.is_some();
+        let (class, message) =
+            tried.unwrap_or_else(|| (ResultClass::Indeterminate, UNTESTABLE.to_owned()));
         let message = (class != ResultClass::Ok).then_some(message);
         let known = loaded.row.status;
         let status = match status_after(class) {
             Some(status) => status,
+            // There is nothing to wait for: its use will show.
+            None if !testable => RowStatus::Connected,
             // What proves nothing leaves what was proven; a first trial has to end somewhere.
             None if known == RowStatus::Verifying && last => RowStatus::Error,
             None => known,
@@ -195,24 +203,24 @@ impl Broker {
         })
     }
 
-    /// The provider's test call, and what its answer means.
+    /// The provider's test call, and what its answer means; `None` where there is no such call.
     async fn call(
         &self,
         loaded: &Loaded,
         keys: &TenantKeys,
         fields: &Fields,
-    ) -> (ResultClass, String) {
+    ) -> Option<(ResultClass, String)> {
         match self.try_call(loaded, keys, fields).await {
             Ok(result) => result,
-            Err(Error::Upstream { reason }) => (
+            Err(Error::Upstream { reason }) => Some((
                 ResultClass::Down,
                 format!("the provider could not be reached: {reason}"),
-            ),
-            Err(Error::UpstreamTimeout) => (
+            )),
+            Err(Error::UpstreamTimeout) => Some((
                 ResultClass::Down,
                 "the provider did not answer in time".to_owned(),
-            ),
-            Err(fault) => (ResultClass::Indeterminate, fault.to_string()),
+            )),
+            Err(fault) => Some((ResultClass::Indeterminate, fault.to_string())),
         }
     }
 
@@ -221,7 +229,7 @@ impl Broker {
         loaded: &Loaded,
         keys: &TenantKeys,
         fields: &Fields,
-    ) -> Result<(ResultClass, String), Error> {
+    ) -> Result<Option<(ResultClass, String)>, Error> {
         let provider = &loaded.provider;
         let unusable = |reason: String| Error::Credential {
             reason: reason.into(),
@@ -231,26 +239,22 @@ impl Broker {
             unusable("its parts do not make up a credential of this provider".to_owned())
         })?;
         let Some(test) = provider.test_of(mode) else {
-            return Ok((
-                ResultClass::Indeterminate,
-                "this provider has no call that would try a credential".to_owned(),
-            ));
+            return Ok(None);
         };
         if test.mint {
             let destination = provider.destination_of(&loaded.config, None).ok();
             let host = destination
                 .map(|destination| destination.logical_host)
                 .unwrap_or_default();
-            return Ok(match self.make_token(loaded, fields, &host, now).await? {
-                Made::Token(_) => (ResultClass::Ok, String::new()),
-                Made::Refused { class, message, .. } => (class, message),
-            });
+            return Ok(Some(
+                match self.make_token(loaded, fields, &host, now).await? {
+                    Made::Token(_) => (ResultClass::Ok, String::new()),
+                    Made::Refused { class, message, .. } => (class, message),
+                },
+            ));
         }
         let Some(call) = provider.test_request(fields, &loaded.config, now) else {
-            return Ok((
-                ResultClass::Indeterminate,
-                "no call that would try this credential is set up".to_owned(),
-            ));
+            return Ok(None);
         };
         let destination = provider
             .destination_of(&loaded.config, None)
@@ -269,7 +273,7 @@ impl Broker {
                 .await?
             {
                 Made::Token(token) => Some(token),
-                Made::Refused { class, message, .. } => return Ok((class, message)),
+                Made::Refused { class, message, .. } => return Ok(Some((class, message))),
             },
             None => None,
         };
@@ -320,6 +324,6 @@ impl Broker {
             answer.headers(),
             answer.body(),
         );
-        Ok((class, message.to_owned()))
+        Ok(Some((class, message.to_owned())))
     }
 }

@@ -4,7 +4,7 @@
 mod house;
 
 use house::{House, NOON, Plan, TRUE_KEY};
-use keystead_broker::{Changes, Clock, Error, Selector, Status};
+use keystead_broker::{Changes, Clock, Error, NewIntegration, Selector, Status};
 use keystead_core::action::Role;
 use keystead_core::ids::IntegrationId;
 use serde_json::{Map, json};
@@ -493,6 +493,37 @@ async fn whoever_may_not_use_a_type_does_not_learn_what_there_is_of_it() {
     }
     let several = house.models(&service, by_type()).await;
     assert!(matches!(several, Err(Error::Denied { .. })), "{several:?}");
+}
+
+#[tokio::test]
+async fn of_several_of_a_type_the_connected_one_is_meant() {
+    let house = House::new().await;
+    let alice = house.user("alice", "acme", Role::Owner).await;
+    for (name, key) in [("one", NEW_KEY), ("two", TRUE_KEY), ("three", NEW_KEY)] {
+        let made = house.add(&alice, name, key).await;
+        house.settled(&alice, made.id).await;
+    }
+    let by_type = Selector::Type("openai".into());
+    assert_eq!(house.models(&alice, by_type).await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn a_credential_that_nothing_tries_is_taken_with_a_word_about_it() {
+    let house = House::new().await;
+    let alice = house.user("alice", "acme", Role::Owner).await;
+    let new = NewIntegration {
+        name: "sms".into(),
+        type_: "generic_bearer".into(),
+        credentials: json!("canary-generic-key-0123456789"),
+        config: Map::from_iter([("base_url".to_owned(), json!(house::APPROVED))]),
+    };
+    let made = house.broker.create_integration(&alice, new, None).await;
+    let seen = house.settled(&alice, made.unwrap().integration.id).await;
+    assert_eq!(seen.status, Status::Connected);
+    assert!(
+        seen.error_message
+            .is_some_and(|said| said.contains("test_path"))
+    );
 }
 
 #[tokio::test]

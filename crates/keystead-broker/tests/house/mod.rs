@@ -27,6 +27,9 @@ use keystead_store::{Store, StoreConfig};
 use keystead_testkit::upstream::Upstream;
 use serde_json::{Map, Value, json};
 
+/// The base URL that integrations of the generic provider may choose.
+pub const APPROVED: &str = "https://sms.example.com";
+
 pub const TRUE_KEY: &str = "sk-canary-true-key-0123456789abcdef";
 /// A provider whose every path may be called, at the upstream.
 const SAMPLE: &str = r#"
@@ -359,6 +362,11 @@ fn parts(
     for (id, url) in dial {
         catalogue = catalogue.with_settings(id, Some(url), &[]).unwrap();
     }
+    // What an operator approves of a generic provider, as no host of its own is known.
+    let approved = [APPROVED.to_owned()];
+    catalogue = catalogue
+        .with_settings("generic_bearer", None, &approved)
+        .unwrap();
     let callers = Verifier::new(issuers, Arc::new(client.clone())).unwrap();
     Parts {
         store,
