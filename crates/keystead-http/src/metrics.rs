@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use keystead_broker::Broker;
+use keystead_broker::{Broker, Readiness};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -102,7 +102,7 @@ impl Metrics {
     }
 
     /// Everything, in OpenMetrics text.
-    pub(crate) fn text(&self, broker: &Broker) -> String {
+    pub(crate) fn text(&self, broker: &Broker, ready: &Readiness) -> String {
         let mut text = String::with_capacity(8 * 1024);
         // Writing into a string does not fail.
         let _ = encode(&mut text, &self.registry);
@@ -140,6 +140,11 @@ impl Metrics {
         ];
         for (name, help, value) in numbers {
             text.push_str(&format!("# HELP keystead_{name} {help}.\n# TYPE keystead_{name} counter\nkeystead_{name}_total {value}\n"));
+        }
+        text.push_str("# HELP keystead_ready Whether what is needed is up, by part.\n# TYPE keystead_ready gauge\n");
+        for (part, state) in &ready.parts {
+            let up = u8::from(state.is_ok());
+            text.push_str(&format!("keystead_ready{{part=\"{part}\"}} {up}\n"));
         }
         text.push_str("# EOF\n");
         text

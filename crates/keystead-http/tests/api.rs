@@ -355,6 +355,10 @@ async fn machines_are_told_without_a_token() {
     let numbers = house.ask("", "GET", "/metrics", Value::Null).await.text();
     assert!(numbers.contains("keystead_http_requests_total{route=\"/api/integrations/{id}\",method=\"GET\",status=\"200\"} 1"), "{numbers}");
     assert!(numbers.contains("keystead_kms_calls_total "));
+    assert!(
+        numbers.contains(r#"keystead_ready{part="kms"} 1"#),
+        "{numbers}"
+    );
     assert!(numbers.ends_with("# EOF\n"));
     assert!(!numbers.contains("canary") && !numbers.contains(&id));
 }

@@ -48,9 +48,10 @@ pub(crate) async fn find_readiness(State(shared): State<Shared>) -> Response {
 #[utoipa::path(get, path = "/metrics", tag = "system", security(()),
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 pub(crate) async fn list_metrics(State(shared): State<Shared>) -> Response {
+    let ready = shared.broker.ready().await;
     plain(
         "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        shared.metrics.text(&shared.broker),
+        shared.metrics.text(&shared.broker, &ready),
     )
 }
 
