@@ -427,6 +427,9 @@ impl Broker {
                 None => return Ok(None),
             },
         };
+        if text.chars().any(char::is_control) {
+            return Ok(None);
+        }
         let mut found = self
             .store()
             .find_tenant_by_external(issuer, external)

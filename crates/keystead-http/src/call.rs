@@ -358,6 +358,9 @@ impl Query {
             if pairs.iter().any(|(other, _)| *other == name) {
                 return Err(Error::field(path(), "send it once"));
             }
+            if value.chars().any(char::is_control) {
+                return Err(Error::field(path(), "must be without control characters"));
+            }
             pairs.push((name.into_owned(), value.into_owned()));
         }
         Ok(Query(pairs))
@@ -538,6 +541,13 @@ mod tests {
     #[test]
     fn a_query_is_strict() {
         assert!(Query::parse("", &[]).is_ok());
+        for control in ["%00", "a%0ab", "%C2%85", "%7f"] {
+            let Err(Error::Invalid(faults)) = Query::parse(&format!("type={control}"), &["type"])
+            else {
+                panic!("{control}");
+            };
+            assert_eq!(faults[0].path, "type");
+        }
         assert!(Query::parse("access_token=x", &[]).is_err());
         assert!(Query::parse("limit=1&limit=2", &["limit"]).is_err());
         assert_eq!(

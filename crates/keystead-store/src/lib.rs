@@ -164,6 +164,7 @@ impl Store {
 
     /// Runs statements that only read, in one transaction.
     async fn read(&self, scope: Scope, queries: Vec<Query>) -> Result<Vec<Answer>, Error> {
+        queries.iter().try_for_each(Query::check)?;
         let answers = async {
             match &self.0.backend {
                 Backend::Postgres(postgres) => postgres.read(scope, queries).await,
@@ -176,6 +177,7 @@ impl Store {
 
     /// Runs bookkeeping statements, in one transaction.
     async fn write(&self, scope: Scope, queries: Vec<Query>) -> Result<Vec<Answer>, Error> {
+        queries.iter().try_for_each(Query::check)?;
         let answers = async {
             match &self.0.backend {
                 Backend::Postgres(postgres) => postgres.write(scope, queries).await,

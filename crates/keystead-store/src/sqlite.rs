@@ -436,6 +436,9 @@ fn make(
     }
     let savepoint = transaction.savepoint()?;
     for step in effects.iter().flat_map(Effect::steps) {
+        if step.query.check().is_err() {
+            return Ok(Some(step.miss(Why::Invalid)));
+        }
         let judged = match run(&savepoint, &step.query) {
             Ok(answer) => step.judge(answer.affected),
             Err(fault) => Err(step.miss(why(&fault).ok_or(fault)?)),

@@ -28,6 +28,17 @@ pub(crate) struct Query {
     pub(crate) params: Vec<Value>,
 }
 
+impl Query {
+    /// Refuses a text with NUL, which PostgreSQL's text cannot hold: there it would end the connection.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let nul = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
+        if self.params.iter().any(nul) {
+            return Err(Error::Invalid { what: "request" });
+        }
+        Ok(())
+    }
+}
+
 /// `query!(SQL, a, b)`: a statement with its values.
 macro_rules! query {
     ($sql:expr $(, $value:expr)* $(,)?) => {

@@ -48,6 +48,7 @@ conformance! {
     counts_add_up_over_nodes,
     notes_only_move_forward,
     odd_text_of_one_caller_does_not_fail_the_others,
+    a_text_that_cannot_be_stored_is_invalid_wherever_it_is_asked_for,
 }
 
 async fn the_tail(store: &Store) -> String {
