@@ -223,12 +223,28 @@ fn a_setting_cannot_name_a_framing_header_or_an_odd_path() {
         "connection",
         "a b",
         "",
+        "Keystead-Tenant",
+        "X-Forwarded-For",
+        "forwarded",
+        "Proxy-Authorization",
+        "cookie",
+        "Range",
+        "if-range",
+        "content-encoding",
+        "accept-encoding",
+        "Sec-WebSocket-Protocol",
+        "X_Api_Key",
+        "te",
+        "via",
     ] {
         assert_eq!(
             with("header_name", header),
             ["config.header_name"],
             "{header}"
         );
+    }
+    for header in ["Authorization", "X-Api-Key", "api-key", "xi-api-key"] {
+        assert!(with("header_name", header).is_empty(), "{header}");
     }
     for path in [
         "ping",

@@ -11,19 +11,60 @@ use super::model::{Field, Kind, Provider};
 use super::template::{self, Into, Unfilled};
 use super::{FieldFault, Warning, member_path, nearest};
 
-/// Headers that a setting may not name: they carry the framing, the route or the address.
-const FORBIDDEN_HEADERS: [&str; 10] = [
+/// Headers that a setting may not name: they carry the framing, the route, the address or another
+/// identity, or steer how an answer is kept, cut or encoded.
+const FORBIDDEN_HEADERS: [&str; 28] = [
+    "accept",
+    "accept-encoding",
+    "cache-control",
+    "cf-connecting-ip",
+    "client-ip",
     "connection",
-    "content-length",
-    "content-type",
+    "cookie",
+    "cookie2",
     "expect",
+    "fastly-client-ip",
+    "forwarded",
     "host",
+    "http2-settings",
     "keep-alive",
+    "pragma",
+    "range",
     "te",
     "trailer",
     "transfer-encoding",
+    "true-client-ip",
     "upgrade",
+    "via",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-method-override",
+    "x-real-ip",
+    "x-rewrite-url",
 ];
+/// Likewise, by how they begin.
+const FORBIDDEN_FAMILIES: [&str; 9] = [
+    "content-",
+    "if-",
+    "keystead-",
+    "proxy-",
+    "sec-",
+    "x-forwarded",
+    "x-http-host",
+    "x-http-method",
+    "x-original-",
+];
+
+fn may_carry_a_credential(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    // `X_Api_Key` is `X-Api-Key` to servers that hand headers on as variables.
+    !name.contains('_')
+        && !FORBIDDEN_HEADERS.contains(&name)
+        && !FORBIDDEN_FAMILIES
+            .iter()
+            .any(|family| name.starts_with(family))
+}
 
 /// Settings that were checked against their provider; they hold no secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -174,7 +215,7 @@ fn check(provider: &Provider, setting: &Field, text: &str) -> Result<(), String>
             }
         }
         Kind::HeaderName => match HeaderName::from_bytes(text.as_bytes()) {
-            Ok(name) if !FORBIDDEN_HEADERS.contains(&name.as_str()) => Ok(()),
+            Ok(name) if may_carry_a_credential(&name) => Ok(()),
             _ => Err("is no name of a header that can carry a credential".to_owned()),
         },
         Kind::Url => match origin(text) {
