@@ -195,7 +195,7 @@ pub(crate) struct Proxy {
     pub(crate) idle_timeout_seconds: u64,
     pub(crate) max_request_body: u64,
     pub(crate) max_signed_body: u64,
-    pub(crate) redact_bodies: bool,
+    pub(crate) dangerous_no_body_redaction: bool,
 }
 
 impl Default for Proxy {
@@ -205,7 +205,7 @@ impl Default for Proxy {
             idle_timeout_seconds: 300,
             max_request_body: 512 << 20,
             max_signed_body: 16 << 20,
-            redact_bodies: true,
+            dangerous_no_body_redaction: false,
         }
     }
 }

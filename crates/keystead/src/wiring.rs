@@ -158,7 +158,7 @@ pub(crate) fn settings(config: &Config) -> anyhow::Result<Settings> {
             idle_timeout: seconds(config.proxy.idle_timeout_seconds),
             max_request_body: config.proxy.max_request_body,
             max_signed_body: config.proxy.max_signed_body,
-            redact_bodies: config.proxy.redact_bodies,
+            redact_bodies: !config.proxy.dangerous_no_body_redaction,
         },
     })
 }
