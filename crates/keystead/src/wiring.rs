@@ -1,5 +1,6 @@
 //! From configuration to a running broker.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,15 @@ pub(crate) fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
         config_file(named).as_deref(),
         std::env::vars(),
     )?)
+}
+
+/// The file of an SQLite store; `None` where it has none.
+pub(crate) fn sqlite_file(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+    let url = config.store.url.text("[store] url")?;
+    Ok(url
+        .strip_prefix("sqlite:")
+        .filter(|path| *path != ":memory:")
+        .map(|path| PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
 }
 
 /// Opens the store.
@@ -122,30 +132,43 @@ fn rate(setting: &str, text: &str) -> anyhow::Result<Rate> {
     text.parse().with_context(|| format!("[limits] {setting}"))
 }
 
-fn limits(config: &config::Limits) -> anyhow::Result<Limits> {
-    Ok(Limits {
-        user: rate("user", &config.user)?,
-        service: rate("service", &config.service)?,
-        operator: rate("operator", &config.operator)?,
-        anonymous: rate("anonymous", &config.anonymous)?,
-        integration: config
-            .integration
-            .iter()
-            .map(|(provider, text)| {
-                Ok((
-                    provider.clone(),
-                    rate(&format!("integration.{provider}"), text)?,
-                ))
-            })
-            .collect::<anyhow::Result<_>>()?,
-    })
+/// The limits per provider, by its id, whatever name of it was written.
+fn integration_limits(
+    written: &BTreeMap<String, String>,
+    catalogue: &Catalogue,
+) -> anyhow::Result<HashMap<String, Rate>> {
+    let mut limits = HashMap::new();
+    for (name, text) in written {
+        let setting = format!("integration.{name}");
+        let Some(provider) = catalogue.get(name) else {
+            bail!(
+                "[limits] {setting}: there is no such provider{}",
+                match catalogue.near(name).first() {
+                    Some(near) => format!("; did you mean `{near}`?"),
+                    None => String::new(),
+                }
+            );
+        };
+        let rate = rate(&setting, text)?;
+        if limits.insert(provider.id.clone(), rate).is_some() {
+            bail!("[limits] {setting}: `{}` is set twice", provider.id);
+        }
+    }
+    Ok(limits)
 }
 
 /// How the broker is to behave.
-pub(crate) fn settings(config: &Config) -> anyhow::Result<Settings> {
+pub(crate) fn settings(config: &Config, catalogue: &Catalogue) -> anyhow::Result<Settings> {
     let seconds = Duration::from_secs;
+    let limits = &config.limits;
     Ok(Settings {
-        limits: limits(&config.limits)?,
+        limits: Limits {
+            user: rate("user", &limits.user)?,
+            service: rate("service", &limits.service)?,
+            operator: rate("operator", &limits.operator)?,
+            anonymous: rate("anonymous", &limits.anonymous)?,
+            integration: integration_limits(&limits.integration, catalogue)?,
+        },
         openings: Openings {
             reveal_users: config.reveal.users.iter().copied().collect(),
         },
@@ -188,7 +211,7 @@ pub(crate) fn verifier(
 pub(crate) async fn broker(config: &Config, more: Vec<IssuerSettings>) -> anyhow::Result<Broker> {
     let client = client(config)?;
     let (catalogue, callers) = (catalogue(config)?, verifier(config, &client, more)?);
-    let settings = settings(config)?;
+    let settings = settings(config, &catalogue)?;
     let store = store(config).await?;
     let first_start = store.installation().await?.is_none();
     let kms = kms(config, first_start)?;
@@ -203,4 +226,27 @@ pub(crate) async fn broker(config: &Config, more: Vec<IssuerSettings>) -> anyhow
         clock,
     })
     .await?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_the_providers_whatever_name_of_it_is_written() {
+        let catalogue = Catalogue::embedded().unwrap();
+        let limits = |names: &[&str]| {
+            let written = names.iter().map(|name| ((*name).into(), "7/second".into()));
+            integration_limits(&written.collect(), &catalogue)
+        };
+        assert_eq!(limits(&["claude"]).unwrap()["anthropic"].count, 7);
+        for (wrong, said) in [
+            (["opneai", "claude"], "did you mean `openai`"),
+            (["anthropic", "claude"], "`anthropic` is set twice"),
+        ] {
+            let fault = limits(&wrong).unwrap_err().to_string();
+            assert!(fault.contains(said), "{fault}");
+        }
+    }
 }

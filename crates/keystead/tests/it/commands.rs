@@ -42,6 +42,12 @@ async fn config_check_says_what_is_wrong_and_where() {
             "COUNT/second",
             1,
         ),
+        (
+            "user = \"1000000/minute\"",
+            "integration = { opneai = \"1/second\" }",
+            "did you mean `openai`",
+            1,
+        ),
         ("jwt-secret\" }", "no-such-file\" }", "no-such-file", 1),
         (
             "algorithms = [\"HS256\"]",
@@ -74,6 +80,33 @@ async fn config_check_says_what_is_wrong_and_where() {
     );
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("KEYSTEAD_SERVER_LISEN"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn config_check_makes_nothing() {
+    let house = House::new("").await;
+    let there = || {
+        let files = std::fs::read_dir(house.path("")).unwrap();
+        let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = there();
+    let (code, out, err) = house.keystead(&["config", "check"]);
+    assert_eq!(code, 0, "{out}{err}");
+    for part in ["store", "kms"] {
+        let said = out.lines().find(|line| line.contains(&format!("{part}:")));
+        assert!(said.unwrap().ends_with("will be made at the first start"));
+    }
+    assert_eq!(there(), before);
+    // Where there is an installation, its key has to be there.
+    drop(house.serve());
+    let (code, out, _) = house.keystead(&["config", "check"]);
+    assert!(code == 0 && out.contains("holds "), "{out}");
+    std::fs::remove_file(house.path("root.key")).unwrap();
+    let (code, out, _) = house.keystead(&["config", "check"]);
+    assert!(code == 1 && out.contains("wrong  kms"), "{out}");
+    assert!(!house.path("root.key").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
