@@ -78,6 +78,23 @@ BEGIN
     END IF;
 END
 $$";
+/// Large objects are of no schema and no tenant. Only a superuser can take them away from everyone;
+/// for another admin it does nothing.
+const NO_LARGE_OBJECTS: &str = "DO $$
+DECLARE
+    maker regprocedure;
+BEGIN
+    FOR maker IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+        AND proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import')
+        AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        AND has_function_privilege('public', oid, 'EXECUTE')
+    LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', maker);
+    END LOOP;
+EXCEPTION WHEN internal_error THEN
+    NULL; -- Another set-up of this database does the same at the same time.
+END
+$$";
 /// The lock makes a second set-up of the same database wait for the first.
 const AS_OWNER: &str = "SET LOCAL ROLE keystead_owner;
 SET LOCAL search_path = keystead, pg_temp;
@@ -112,6 +129,10 @@ pub async fn setup_postgres(setup: Setup) -> Result<SetupReport, Error> {
         client.batch_execute(PASSWORDS).await.map_err(failed)?;
     }
     client.batch_execute(SCHEMA).await.map_err(failed)?;
+    client
+        .batch_execute(NO_LARGE_OBJECTS)
+        .await
+        .map_err(failed)?;
     let applied = migrate(&mut client, &setup.context_key).await?;
     let url = |user: &str, password: &str| {
         let password = passwords_set.then_some(password);

@@ -393,3 +393,17 @@ async fn a_name_that_is_pointed_at_another_tenant_does_not_take_it() {
         "the tenant's own row needs its context"
     );
 }
+
+#[tokio::test]
+async fn neither_role_makes_large_objects() {
+    let database = database().await;
+    let system_url = database.config.system_url.as_deref().unwrap();
+    for url in [database.config.url.as_str(), system_url] {
+        let client = connect(url).await;
+        for made in ["lo_creat(-1)", "lo_create(0)", "lo_from_bytea(0, 'a')"] {
+            let refused = client.execute(&format!("SELECT {made}"), &[]).await;
+            let code = refused.unwrap_err().code().unwrap().code().to_owned();
+            assert_eq!(code, "42501", "{made}");
+        }
+    }
+}
