@@ -5,7 +5,8 @@ use keystead_core::ids::TenantId;
 use keystead_core::log::{Checkpoint, Hash, consistency_proof, inclusion_proof};
 use keystead_store::EntryFilter as RowFilter;
 
-use crate::broker::{Broker, Context};
+use crate::broker::Broker;
+use crate::context::Context;
 use crate::error::Error;
 use crate::page::Page;
 use crate::permit::On;

@@ -15,8 +15,9 @@ use keystead_core::time::Time;
 use keystead_core::token::{KeyKind, Presented};
 use keystead_store::{KeyRow, TenantRow};
 
-use crate::broker::{Basis, Broker, Context, Proof};
+use crate::broker::Broker;
 use crate::callers::VerifiedToken;
+use crate::context::{Basis, Context, Proof};
 use crate::epochs::Epoch;
 use crate::error::Error;
 use crate::hash::sha256;

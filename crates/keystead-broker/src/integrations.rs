@@ -19,8 +19,9 @@ use keystead_store::{
 };
 use serde_json::Value;
 
-use crate::broker::{Broker, Context};
+use crate::broker::Broker;
 use crate::clock;
+use crate::context::Context;
 use crate::error::{Error, FieldFault};
 use crate::page::Page;
 use crate::permit::{Decided, On};

@@ -8,8 +8,9 @@ use keystead_core::time::Time;
 use keystead_core::token::{KeyKind, PlainKey};
 use keystead_store::{Effect, KeyRow};
 
-use crate::broker::{Broker, Context};
+use crate::broker::Broker;
 use crate::clock;
+use crate::context::Context;
 use crate::error::{Error, FieldFault};
 use crate::permit::On;
 

@@ -10,6 +10,7 @@ mod audit;
 mod broker;
 pub mod callers;
 mod clock;
+mod context;
 mod epochs;
 mod error;
 mod feed;
@@ -32,8 +33,9 @@ mod tenants;
 mod verify;
 
 pub use audit::{EntryFilter, Proof, ProofAsk};
-pub use broker::{Broker, Context, Counters, Parts, ProxySettings, Readiness, Settings};
+pub use broker::{Broker, Counters, Parts, ProxySettings, Readiness, Settings};
 pub use clock::{Clock, ClockHand, random};
+pub use context::Context;
 pub use error::{Error, FieldFault};
 pub use integrations::{Changes, Created, Integration, IntegrationFilter, NewIntegration, Status};
 pub use keyring::KeyringSettings;

@@ -21,7 +21,8 @@ use keystead_core::provider::Fields;
 use keystead_core::seal::{Kind, Place};
 use keystead_store::{CredentialRow, Effect, Write};
 
-use crate::broker::{Broker, Context};
+use crate::broker::Broker;
+use crate::context::Context;
 use crate::error::Error;
 use crate::integrations::{Loaded, read_message};
 use crate::keyring::TenantKeys;

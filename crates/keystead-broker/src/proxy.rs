@@ -22,7 +22,8 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::broker::{Basis, Broker, Context};
+use crate::broker::Broker;
+use crate::context::{Basis, Context};
 use crate::error::Error;
 use crate::hash::sha256;
 use crate::integrations::{Home, Loaded};

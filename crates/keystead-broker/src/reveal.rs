@@ -6,7 +6,8 @@ use keystead_core::provider::Fields;
 use keystead_core::time::Time;
 use zeroize::Zeroizing;
 
-use crate::broker::{Broker, Context};
+use crate::broker::Broker;
+use crate::context::Context;
 use crate::error::Error;
 use crate::permit::Reveal;
 

@@ -11,7 +11,8 @@ use keystead_core::entry::Leaf;
 use keystead_core::ids::{IntegrationId, TenantId};
 
 use crate::audit::EXPORT_MOST;
-use crate::broker::{Broker, Context};
+use crate::broker::Broker;
+use crate::context::Context;
 use crate::error::Error;
 
 /// An integration whose row is behind the log.

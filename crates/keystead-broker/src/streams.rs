@@ -14,7 +14,8 @@ use keystead_core::ids::{IntegrationId, TenantId};
 use keystead_core::time::Time;
 use tokio::sync::watch;
 
-use crate::broker::{Basis, Broker};
+use crate::broker::Broker;
+use crate::context::Basis;
 use crate::epochs::Epoch;
 
 const SHARDS: usize = 16;

@@ -5,9 +5,10 @@ use keystead_core::ids::{MemberId, TenantId};
 use keystead_core::time::Time;
 use keystead_store::{Effect, MemberRow, TenantRow, TenantState};
 
-use crate::broker::{Broker, Context};
+use crate::broker::Broker;
 use crate::callers::VerifiedToken;
 use crate::clock;
+use crate::context::Context;
 use crate::error::Error;
 use crate::page::Page;
 use crate::permit::On;

@@ -15,7 +15,8 @@ use keystead_core::provider::{Fields, ResultClass, classify};
 use keystead_store::{Effect, Status as RowStatus};
 use tokio::time::Instant;
 
-use crate::broker::{Broker, Context};
+use crate::broker::Broker;
+use crate::context::Context;
 use crate::error::Error;
 use crate::hash::sha256;
 use crate::integrations::{Integration, Loaded, Status};

@@ -9,7 +9,8 @@ use keystead_core::provider::{Config, Provider};
 use keystead_store::{CredentialRow, IntegrationFilter as RowFilter, IntegrationRow};
 use serde_json::Value;
 
-use crate::broker::{Broker, Context};
+use crate::broker::Broker;
+use crate::context::Context;
 use crate::epochs::Epoch;
 use crate::error::Error;
 use crate::net;

@@ -2,7 +2,7 @@
 //!
 //! What always holds here: the credential is placed last, on a head built anew, and goes to the
 //! origin that the hop names and nowhere else; bodies stream both ways; a request that was taken
-//! back while it runs is cut within [`CUT_CHECK`](super::body::CUT_CHECK) or at its next byte.
+//! back while it runs is cut within [`CUT_CHECK`] or at its next byte.
 //!
 //! Deliberately not here: whether the caller may ([`Hop`] is made after that), and opening.
 
