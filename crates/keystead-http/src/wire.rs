@@ -11,6 +11,8 @@ use keystead_broker as broker;
 use keystead_core::action::Role;
 use keystead_core::provider;
 use keystead_core::time::Time;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -219,7 +221,7 @@ pub(crate) struct NewIntegration {
     #[serde(rename = "type")]
     type_: String,
     /// Text for the provider's primary field, or an object of its fields.
-    #[schema(value_type = Value)]
+    #[schema(value_type = Credentials)]
     credentials: Value,
     /// The provider's settings.
     #[serde(default)]
@@ -244,7 +246,7 @@ impl From<NewIntegration> for broker::NewIntegration {
 pub(crate) struct ChangedIntegration {
     name: Option<String>,
     /// A new credential, whole.
-    #[schema(value_type = Option<Value>)]
+    #[schema(value_type = Option<Credentials>)]
     credentials: Option<Value>,
     #[schema(value_type = Option<Object>)]
     config: Option<Map<String, Value>>,
@@ -286,13 +288,22 @@ impl From<broker::TestReport> for TestReport {
     }
 }
 
+/// A credential: one text, or its parts by name.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)] // For the document alone.
+pub(crate) enum Credentials {
+    Text(String),
+    Parts(BTreeMap<String, String>),
+}
+
 /// A credential, handed out.
 #[derive(ToSchema)]
 #[allow(dead_code)] // The broker writes it; here it is for the document alone.
 pub(crate) struct Revealed {
-    /// The credential's fields.
-    #[schema(value_type = Object)]
-    credentials: Map<String, Value>,
+    /// As it was given: one text, or its parts.
+    #[schema(value_type = Credentials)]
+    credentials: Value,
     version: u64,
     #[schema(format = DateTime)]
     expires_at: Option<String>,
