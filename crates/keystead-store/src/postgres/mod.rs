@@ -117,21 +117,27 @@ impl Postgres {
         Ok(pad.and_then(|pad| setup::key_of(&pad)))
     }
 
+    /// Runs statements in one transaction under a tenant's signed context.
+    async fn run_as(
+        &self,
+        pool: &Pooled,
+        begin: &'static str,
+        tenant: TenantId,
+        queries: Vec<Query>,
+    ) -> Result<Vec<Answer>, Error> {
+        let mut connection = checkout(pool).await?;
+        let queries = self.under(&connection, begin, tenant, queries)?;
+        let answers = connection.pipeline(&queries).await;
+        finish(answers, connection, Some(tenant))
+    }
+
     pub(crate) async fn read(
         &self,
         scope: Scope,
         queries: Vec<Query>,
     ) -> Result<Vec<Answer>, Error> {
         match scope {
-            Scope::Tenant(tenant) => {
-                let mut connection = checkout(&self.app).await?;
-                let queries = self.under(&connection, BEGIN_READ, tenant, queries)?;
-                finish(
-                    connection.pipeline(&queries).await,
-                    connection,
-                    Some(tenant),
-                )
-            }
+            Scope::Tenant(tenant) => self.run_as(&self.app, BEGIN_READ, tenant, queries).await,
             Scope::System if queries.len() == 1 => self.run(&self.system, None, queries).await,
             Scope::System => self.run(&self.system, Some(BEGIN_READ), queries).await,
         }
@@ -143,15 +149,7 @@ impl Postgres {
         queries: Vec<Query>,
     ) -> Result<Vec<Answer>, Error> {
         match scope {
-            Scope::Tenant(tenant) => {
-                let mut connection = checkout(&self.system).await?;
-                let queries = self.under(&connection, BEGIN, tenant, queries)?;
-                finish(
-                    connection.pipeline(&queries).await,
-                    connection,
-                    Some(tenant),
-                )
-            }
+            Scope::Tenant(tenant) => self.run_as(&self.system, BEGIN, tenant, queries).await,
             Scope::System => self.run(&self.system, Some(BEGIN), queries).await,
         }
     }
