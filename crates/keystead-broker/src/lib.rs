@@ -6,6 +6,7 @@
 //!
 //! Deliberately not here: SQL, routes, wire types.
 
+mod actor;
 mod audit;
 mod broker;
 pub mod callers;
