@@ -34,6 +34,7 @@ use crate::kms::Kms;
 use crate::limits::{self, Limiter, Limits, Subject};
 use crate::mint::Minted;
 use crate::net::Client;
+use crate::oauth::OAuthSettings;
 use crate::permit::On;
 use crate::streams::Streams;
 
@@ -66,6 +67,8 @@ pub struct Settings {
     pub keyring: KeyringSettings,
     /// The proxy's limits.
     pub proxy: ProxySettings,
+    /// How accounts at providers are connected.
+    pub oauth: OAuthSettings,
 }
 
 /// The proxy's limits.

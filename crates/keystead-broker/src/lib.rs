@@ -24,6 +24,7 @@ pub mod kms;
 mod limits;
 mod mint;
 pub mod net;
+mod oauth;
 mod page;
 mod permit;
 mod proxy;
@@ -42,6 +43,7 @@ pub use integrations::{Changes, Created, Integration, IntegrationFilter, NewInte
 pub use keyring::KeyringSettings;
 pub use keys::{CreatedKey, Key, NewKey};
 pub use limits::{InvalidRate, Limits, Rate};
+pub use oauth::{OAuthApp, OAuthSettings};
 pub use page::Page;
 pub use proxy::Selector;
 pub use reveal::Revealed;

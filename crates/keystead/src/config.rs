@@ -3,6 +3,7 @@
 //! What always holds: a key that is not known refuses the start; secrets are references to a file
 //! or a variable; everything has a default, which `default.toml` beside this file documents.
 
+mod connect;
 mod read;
 mod secret;
 
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use keystead_core::action::Role;
 use serde::Deserialize;
 
+pub(crate) use connect::{Connect, OAuthApp};
 pub(crate) use read::{ConfigFault, load};
 pub(crate) use secret::{Secret, SecretText};
 
@@ -31,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) egress: Egress,
     pub(crate) provider: BTreeMap<String, Provider>,
     pub(crate) providers: Providers,
+    pub(crate) oauth: BTreeMap<String, OAuthApp>,
+    pub(crate) connect: Connect,
     pub(crate) limits: Limits,
     pub(crate) reveal: Reveal,
     pub(crate) proxy: Proxy,
@@ -242,5 +246,14 @@ impl Server {
     pub(crate) fn is_public(&self) -> bool {
         let ip: IpAddr = self.listen.ip();
         !ip.is_loopback()
+    }
+
+    /// What browsers call it: `public_url`, or on loopback the address itself. `None` where only
+    /// the operator could know.
+    pub(crate) fn home(&self) -> Option<String> {
+        match &self.public_url {
+            Some(url) => Some(url.trim_end_matches('/').to_owned()),
+            None => (!self.is_public()).then(|| format!("http://{}", self.listen)),
+        }
     }
 }

@@ -10,11 +10,12 @@ use keystead_broker::callers::{IssuerSettings, KeySource, Verifier};
 use keystead_broker::kms::{FileKms, Kms};
 use keystead_broker::net::{Client, ClientConfig, certificates_from_pem};
 use keystead_broker::{
-    Broker, Clock, KeyringSettings, Limits, Parts, ProxySettings, Rate, Settings,
+    Broker, Clock, KeyringSettings, Limits, OAuthApp, OAuthSettings, Parts, ProxySettings, Rate,
+    Settings,
 };
 use keystead_core::egress::Guard;
 use keystead_core::policy::Openings;
-use keystead_core::provider::Catalogue;
+use keystead_core::provider::{Catalogue, Provider};
 use keystead_store::{Store, StoreConfig};
 
 use crate::config::{self, Config, Issuer, KmsDriver};
@@ -128,6 +129,15 @@ fn issuer(issuer: &Issuer) -> anyhow::Result<IssuerSettings> {
     Ok(settings)
 }
 
+/// The provider of that name.
+fn known<'c>(catalogue: &'c Catalogue, name: &str) -> anyhow::Result<&'c Arc<Provider>> {
+    catalogue.get(name).with_context(|| {
+        let near = catalogue.near(name);
+        let near = near.first().map(|near| format!("; did you mean `{near}`?"));
+        format!("there is no such provider{}", near.unwrap_or_default())
+    })
+}
+
 fn rate(setting: &str, text: &str) -> anyhow::Result<Rate> {
     text.parse().with_context(|| format!("[limits] {setting}"))
 }
@@ -140,15 +150,7 @@ fn integration_limits(
     let mut limits = HashMap::new();
     for (name, text) in written {
         let setting = format!("integration.{name}");
-        let Some(provider) = catalogue.get(name) else {
-            bail!(
-                "[limits] {setting}: there is no such provider{}",
-                match catalogue.near(name).first() {
-                    Some(near) => format!("; did you mean `{near}`?"),
-                    None => String::new(),
-                }
-            );
-        };
+        let provider = known(catalogue, name).with_context(|| format!("[limits] {setting}"))?;
         let rate = rate(&setting, text)?;
         if limits.insert(provider.id.clone(), rate).is_some() {
             bail!("[limits] {setting}: `{}` is set twice", provider.id);
@@ -183,6 +185,36 @@ pub(crate) fn settings(config: &Config, catalogue: &Catalogue) -> anyhow::Result
             max_signed_body: config.proxy.max_signed_body,
             redact_bodies: !config.proxy.dangerous_no_body_redaction,
         },
+        oauth: oauth(config, catalogue)?,
+    })
+}
+
+/// This installation's apps, by their provider's id, and where browsers come back to.
+fn oauth(config: &Config, catalogue: &Catalogue) -> anyhow::Result<OAuthSettings> {
+    config.connect.check()?;
+    let mut apps = BTreeMap::new();
+    for (name, app) in &config.oauth {
+        let what = format!("[oauth.{name}]");
+        let provider = known(catalogue, name).context(what.clone())?;
+        if app.client_id.is_empty() {
+            bail!("{what}: client_id is empty");
+        }
+        let secret = app.client_secret.as_ref();
+        let app = OAuthApp {
+            client_id: app.client_id.clone(),
+            client_secret: secret
+                .map(|secret| secret.text(&format!("{what} client_secret")))
+                .transpose()?,
+            scopes: app.scopes.clone(),
+        };
+        if apps.insert(provider.id.clone(), Arc::new(app)).is_some() {
+            bail!("{what}: `{}` is set twice", provider.id);
+        }
+    }
+    Ok(OAuthSettings {
+        public_url: config.server.checked_home()?,
+        apps,
+        redirect_uris: config.connect.redirect_uris.clone(),
     })
 }
 
@@ -245,7 +277,7 @@ mod tests {
             (["opneai", "claude"], "did you mean `openai`"),
             (["anthropic", "claude"], "`anthropic` is set twice"),
         ] {
-            let fault = limits(&wrong).unwrap_err().to_string();
+            let fault = format!("{:#}", limits(&wrong).unwrap_err());
             assert!(fault.contains(said), "{fault}");
         }
     }

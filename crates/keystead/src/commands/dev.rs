@@ -59,8 +59,8 @@ pub(super) async fn run(file: Option<PathBuf>, dev: Dev) -> anyhow::Result<()> {
             .push(std::net::IpAddr::from([127, 0, 0, 1]).into());
     }
     let issuer = token::issuer(&dev.data, true)?;
+    let listener = serve::listen(&mut config).await?;
     let broker = wiring::broker(&config, vec![issuer.settings()]).await?;
-    let listener = serve::listen(&config).await?;
     let url = format!("http://{}", listener.local_addr()?);
     let hands = hands(&broker, &issuer, url).await?;
     let (end, ended) = tokio::sync::oneshot::channel::<()>();

@@ -14,8 +14,9 @@ use crate::logs::{self, say};
 use crate::wiring;
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+pub(super) async fn run(mut config: Config) -> anyhow::Result<()> {
     logs::start(&config.log)?;
+    let listener = listen(&mut config).await?;
     let broker = wiring::broker(&config, Vec::new()).await?;
     if let Some(key) = broker.first_operator_key().await? {
         say(format_args!(
@@ -23,7 +24,6 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
             key.expose()
         ));
     }
-    let listener = listen(&config).await?;
     if config.server.is_public() {
         tracing::warn!(listen = %config.server.listen, "other machines can reach this address: put a TLS terminator in front");
     }
@@ -32,12 +32,15 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes the address.
-pub(super) async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+/// Takes the address, and writes down which one it is: what browsers are sent back to has to be
+/// known before the first is sent.
+pub(super) async fn listen(config: &mut Config) -> anyhow::Result<TcpListener> {
     let listen = config.server.listen;
-    TcpListener::bind(listen).await.with_context(|| {
+    let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("cannot listen on {listen}: is another server there? set [server] listen")
-    })
+    })?;
+    config.server.listen = listener.local_addr()?;
+    Ok(listener)
 }
 
 /// Serves until `end`, then lets what has begun finish.
