@@ -7,26 +7,35 @@
 //!
 //! Not here: putting a credential on a request (`placement`), and anything that dials.
 
+mod body;
+mod call;
 mod catalogue;
 mod config;
 mod destination;
+mod endpoint;
 mod fields;
 mod mint;
 mod model;
+pub mod oauth;
 mod parse;
+mod revoke;
 pub(crate) mod template;
 mod test_call;
+mod usage;
 
+pub use call::{Call, CallAuth, Outcome, OutcomeRule, ProviderCall, ProviderRequest};
 pub use catalogue::Catalogue;
 pub use config::Config;
 pub use destination::{Destination, DestinationError};
 pub use fields::{Fields, MAX_CREDENTIAL};
 pub use mint::{MintError, MintedToken, TokenRequest, mint_request, read_token_response};
 pub use model::{
-    Field, HeaderRule, HostRule, Kind, Mint, Mode, Pattern, Placement, Provider, ProviderFault,
-    Scope, Under,
+    Field, HeaderRule, HostRule, Kind, Links, Mint, Mode, Pattern, Placement, Provider,
+    ProviderFault, Scope, Under,
 };
-pub use test_call::{ResultClass, Rule, Status, TestCall, TestRequest, classify};
+pub use revoke::{Revoke, revoke_calls};
+pub use test_call::{Conditions, ResultClass, Rule, Status, TestCall, TestRequest, classify};
+pub use usage::{Above, Price, Stream, Usage};
 
 /// Why a field of a request is refused; the message never holds the value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -502,12 +502,13 @@ fn an_azure_token_is_for_the_host_that_is_called() {
     assert!(body.contains(&("client_secret".into(), "canary+/=".into())));
     assert!(body.contains(&("scope".into(), "https://vault.azure.net/.default".into())));
 
-    let escaped = mint("../x?y", "graph.microsoft.com").ok().unwrap();
-    assert_eq!(escaped.path, "/..%2Fx%3Fy/oauth2/v2.0/token");
-    assert_eq!(
-        mint("..", "graph.microsoft.com").err(),
-        Some(MintError::Endpoint)
-    );
+    let escaped = mint("x?y#z", "graph.microsoft.com").ok().unwrap();
+    assert_eq!(escaped.path, "/x%3Fy%23z/oauth2/v2.0/token");
+    // A server that decodes before it splits would go elsewhere.
+    for tenant in ["..", "../x", "x/y", "x%2fy"] {
+        let refused = mint(tenant, "graph.microsoft.com").err();
+        assert_eq!(refused, Some(MintError::Endpoint), "{tenant}");
+    }
     assert_eq!(mint("t", "evil.example").err(), Some(MintError::Scope));
     assert_eq!(
         azure.token_scope(&config, "graph.microsoft.com").as_deref(),

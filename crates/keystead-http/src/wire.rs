@@ -112,7 +112,7 @@ impl From<&provider::Provider> for Provider {
                 .map(|mode| Mode {
                     id: mode.id.clone(),
                     label: mode.label.clone(),
-                    fields: mode.fields.iter().map(Field::from).collect(),
+                    fields: mode.given().map(Field::from).collect(),
                 })
                 .collect(),
             config: from.config.iter().map(Field::from).collect(),

@@ -2,6 +2,7 @@
 
 use super::config::Config;
 use super::model::{HostRule, Provider};
+use super::oauth::API_HOST;
 use super::template::Into;
 use crate::egress::{BaseUrl, Schemes, canonical_host};
 
@@ -107,9 +108,12 @@ impl Provider {
 
     /// The base URL under these settings, which lies within the provider's hosts.
     pub(super) fn base(&self, config: &Config) -> Result<BaseUrl, DestinationError> {
-        let url = config
-            .fill(self, &self.base_url, Into::Host)
-            .map_err(|_| DestinationError::Settings)?;
+        let url = match config.value(self, API_HOST) {
+            Some(named) => format!("https://{named}"),
+            None => config
+                .fill(self, &self.base_url, Into::Host)
+                .map_err(|_| DestinationError::Settings)?,
+        };
         let base = origin(&url)?;
         if self.hosts.is_empty() {
             // The base URL is a setting that was compared with what the operator approved.
@@ -120,6 +124,11 @@ impl Provider {
             return Ok(base);
         }
         Err(DestinationError::Settings)
+    }
+
+    /// Whether a provider's reply may name the host as its API's.
+    pub(super) fn may_be_api_host(&self, config: &Config, host: &str) -> bool {
+        self.host_choices.iter().any(|rule| rule.matches(host)) || self.has_host(config, host)
     }
 
     fn has_host(&self, config: &Config, host: &str) -> bool {

@@ -15,7 +15,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::model::{Field, Kind, Mode, Provider};
-use super::{FieldFault, Warning, member_path, nearest};
+use super::{FieldFault, Warning, body, member_path, nearest};
 
 /// The most bytes that a credential may have, as it comes in. The caller checks it.
 pub const MAX_CREDENTIAL: usize = 64 * 1024;
@@ -51,6 +51,10 @@ impl Fields {
                 continue;
             };
             match value {
+                _ if field.granted => faults.push(fault(
+                    path,
+                    "is granted by the provider; authorise the integration instead of giving it",
+                )),
                 None => faults.push(fault(path, "must be text")),
                 Some(value) if value.is_empty() => {}
                 Some(value) => match check(field, &value) {
@@ -61,6 +65,9 @@ impl Fields {
                     }
                 },
             }
+        }
+        if mode.oauth.is_some() {
+            faults.extend(half_an_app(mode, &fields));
         }
         for field in &mode.fields {
             let path = format!("credentials.{}", field.name);
@@ -74,6 +81,14 @@ impl Fields {
         } else {
             Err(faults)
         }
+    }
+
+    /// Parts by name, later ones in the place of earlier ones.
+    pub(super) fn from_parts(
+        parts: impl IntoIterator<Item = (&'static str, Zeroizing<String>)>,
+    ) -> Fields {
+        let named = |(name, value): (&str, _)| (name.to_owned(), value);
+        Fields(parts.into_iter().map(named).collect())
     }
 
     /// The part of that name.
@@ -115,12 +130,7 @@ impl Fields {
 
     /// The bytes to seal. The buffer is allocated once, so that no copy stays behind in the heap.
     pub fn to_message(&self) -> Vec<u8> {
-        let mut count = Count(0);
-        // Neither writer can fail.
-        let _ = self.write(&mut count);
-        let mut message = Vec::with_capacity(count.0);
-        let _ = self.write(&mut message);
-        message
+        std::mem::take(&mut *body::written(|to| self.write(to)))
     }
 
     /// Reads what [`Fields::to_message`] wrote, and nothing else.
@@ -155,7 +165,7 @@ impl Fields {
             .then(|| tail.to_owned())
     }
 
-    fn write(&self, mut to: impl io::Write) -> io::Result<()> {
+    fn write(&self, mut to: &mut dyn io::Write) -> io::Result<()> {
         let mut before = b"{";
         for (name, value) in &self.0 {
             to.write_all(before)?;
@@ -172,20 +182,6 @@ impl Fields {
 }
 
 type Given = BTreeMap<String, Option<Zeroizing<String>>>;
-
-/// Counts bytes.
-struct Count(usize);
-
-impl io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn fault(path: String, message: impl Into<String>) -> FieldFault {
     FieldFault {
@@ -258,6 +254,18 @@ fn take_text(value: Value) -> Option<Zeroizing<String>> {
     None
 }
 
+/// An own OAuth app is its id and, where the mode has one, its secret.
+fn half_an_app(mode: &Mode, fields: &BTreeMap<String, Zeroizing<String>>) -> Option<FieldFault> {
+    let app = ["client_id", "client_secret"];
+    let mut known = app.iter().filter(|name| mode.field(name).is_some());
+    let missing = known.clone().find(|name| !fields.contains_key(**name))?;
+    let there = known.find(|name| fields.contains_key(**name))?;
+    Some(fault(
+        format!("credentials.{missing}"),
+        format!("is required beside `{there}`; give both for an app of your own, or neither"),
+    ))
+}
+
 /// The mode that the names fit best: fewest unknown, then fewest missing, then the first.
 fn likely_mode<'p>(provider: &'p Provider, given: &Given) -> &'p Mode {
     let misfit = |mode: &&Mode| {
@@ -288,7 +296,7 @@ fn unknown(provider: &Provider, mode: &Mode, name: &str) -> String {
     if let Some(other) = elsewhere {
         return format!("belongs to `{}`, the rest to `{}`", other.id, mode.id);
     }
-    let known = mode.fields.iter().map(|field| field.name.as_str());
+    let known = mode.given().map(|field| field.name.as_str());
     match nearest(name, known.clone()).first() {
         Some(near) => format!("no such field; did you mean `{near}`?"),
         None => format!(

@@ -15,12 +15,12 @@ use serde_json::json;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::config::Config;
-use super::destination::{Destination, origin};
+use super::destination::Destination;
 use super::fields::Fields;
-use super::model::{Mint, Mode, Provider};
-use super::template::{self, Into};
+use super::model::{Mint, Provider};
+use super::template::Into;
 use super::test_call::{ResultClass, TestCall, classify, filling};
-use crate::egress::BaseUrl;
+use super::{body, endpoint};
 use crate::time::Time;
 
 const LEAST_LIFE: i64 = 30;
@@ -130,19 +130,22 @@ pub fn mint_request(
                 "alg": "RS256", "kid": field("private_key_id")?, "typ": "JWT",
             });
             let assertion = sign_rs256(field("private_key")?, &header, &claims)?;
-            form(&[
+            body::form(&[
                 ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
                 ("assertion", &assertion),
             ])
         }
-        Mint::ClientCredentials { .. } => form(&[
+        Mint::ClientCredentials { .. } => body::form(&[
             ("grant_type", "client_credentials"),
             ("client_id", field("client_id")?),
             ("client_secret", field("client_secret")?),
             ("scope", &scope),
         ]),
     };
-    let (home, path) = endpoint(provider, mode, fields, config, mint.token_url())?;
+    let (home, path) = endpoint::fill(provider, config, mint.token_url(), |name| {
+        filling(provider, mode, fields, config, name)
+    })
+    .ok_or(MintError::Endpoint)?;
     let mut headers = HeaderMap::new();
     headers.insert(
         CONTENT_TYPE,
@@ -197,35 +200,6 @@ pub fn read_token_response<'t>(
     })
 }
 
-/// The token endpoint's origin and path, with what the credential says of it filled in.
-fn endpoint(
-    provider: &Provider,
-    mode: &Mode,
-    fields: &Fields,
-    config: &Config,
-    url: &str,
-) -> Result<(BaseUrl, String), MintError> {
-    let (host, path) = url
-        .strip_prefix("https://")
-        .and_then(|rest| rest.split_once('/'))
-        .ok_or(MintError::Endpoint)?;
-    let host = config
-        .fill(provider, host, Into::Host)
-        .map_err(|_| MintError::Endpoint)?;
-    let path = template::fill(path, Into::Path, |name| {
-        filling(provider, mode, fields, config, name)
-    });
-    let path = path.map_err(|_| MintError::Endpoint)?;
-    if path
-        .split('/')
-        .any(|segment| matches!(segment, "" | "." | ".."))
-    {
-        return Err(MintError::Endpoint);
-    }
-    let home = origin(&format!("https://{host}")).map_err(|_| MintError::Endpoint)?;
-    Ok((home, format!("/{path}")))
-}
-
 #[expect(
     clippy::disallowed_types,
     reason = "the interface asks for a generator; this padding is deterministic and uses none"
@@ -268,22 +242,4 @@ fn rsa_key(pem: &str) -> Result<RsaKeyPair, MintError> {
     let key = rsa::KeyPair::from_pkcs8(&der).map_err(|_| MintError::PrivateKey);
     der.zeroize();
     key
-}
-
-fn form(pairs: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
-    // Room for every byte escaped, so that the buffer never moves and leaves a copy behind.
-    let room = pairs
-        .iter()
-        .map(|(name, value)| name.len() + 3 * value.len() + 2)
-        .sum();
-    let mut body = String::with_capacity(room);
-    for (name, value) in pairs {
-        if !body.is_empty() {
-            body.push('&');
-        }
-        body.push_str(name);
-        body.push('=');
-        template::push_encoded(&mut body, value.as_bytes());
-    }
-    Zeroizing::new(body.into_bytes())
 }

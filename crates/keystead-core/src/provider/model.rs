@@ -5,7 +5,10 @@ use std::fmt;
 use http::{HeaderName, Method};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::oauth::OAuth;
+use super::revoke::Revoke;
 use super::test_call::TestCall;
+use super::usage::{Price, Usage};
 use crate::egress::{BaseUrl, HostPattern};
 
 /// What is wrong with a provider file.
@@ -31,6 +34,12 @@ pub struct Provider {
     pub aliases: Vec<String>,
     /// Where the vendor says how to get a credential.
     pub docs: String,
+    /// How a person gets one, in a sentence or two.
+    #[serde(default)]
+    pub help: Option<String>,
+    /// The vendor's pages for people.
+    #[serde(default)]
+    pub links: Links,
     /// Hosts that the credential may go to. Empty: only the host of `base_url`.
     #[serde(default)]
     pub hosts: Vec<HostRule>,
@@ -62,6 +71,12 @@ pub struct Provider {
     /// How to try a credential, for modes that have no test of their own.
     #[serde(default)]
     pub test: Option<TestCall>,
+    /// Where answers say what was used.
+    #[serde(default)]
+    pub usage: Vec<Usage>,
+    /// What it costs.
+    #[serde(default, rename = "price")]
+    pub prices: Vec<Price>,
     /// Where to dial instead of the provider's hosts; an operator's setting.
     #[serde(skip)]
     pub dial: Option<BaseUrl>,
@@ -78,8 +93,11 @@ pub struct Mode {
     pub id: String,
     /// For people.
     pub label: String,
-    /// What the credential consists of.
-    #[serde(rename = "field")]
+    /// How a person gets the credential, where it differs from the provider's `help`.
+    #[serde(default)]
+    pub help: Option<String>,
+    /// What the credential consists of. In an OAuth mode, both what is given and what is granted.
+    #[serde(default, rename = "field")]
     pub fields: Vec<Field>,
     /// Members of a credential that are taken and dropped, because a vendor's file holds them.
     #[serde(default)]
@@ -101,6 +119,24 @@ pub struct Mode {
     /// How to try it.
     #[serde(default)]
     pub test: Option<TestCall>,
+    /// How a person's consent becomes tokens.
+    #[serde(default)]
+    pub oauth: Option<OAuth>,
+    /// How it is taken back at the provider.
+    #[serde(default)]
+    pub revoke: Option<Revoke>,
+}
+
+/// Pages of the vendor's, for people.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Links {
+    /// Where credentials are made.
+    #[serde(default)]
+    pub console: Option<String>,
+    /// Where they are taken back by hand.
+    #[serde(default)]
+    pub revoke: Option<String>,
 }
 
 /// A placement for paths that begin so.
@@ -154,6 +190,9 @@ pub struct Field {
     /// What holds where it is not given.
     #[serde(default)]
     pub default: Option<String>,
+    /// Whether the provider grants it in the course of OAuth; nobody gives it.
+    #[serde(skip)]
+    pub granted: bool,
 }
 
 /// A format that the vendor is about to drop.
@@ -380,7 +419,7 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
 
@@ -415,6 +454,22 @@ impl Provider {
         self.modes.iter().find(|mode| mode.id == id)
     }
 
+    /// The mode in which a person connects by consent.
+    pub fn oauth_mode(&self) -> Option<&Mode> {
+        self.modes.iter().find(|mode| mode.oauth.is_some())
+    }
+
+    /// How a person gets a credential of the mode.
+    pub fn help_of<'p>(&'p self, mode: &'p Mode) -> Option<&'p str> {
+        mode.help.as_deref().or(self.help.as_deref())
+    }
+
+    /// The page where a person can take a credential of the mode back.
+    pub fn manual_revocation_of<'p>(&'p self, mode: &'p Mode) -> Option<&'p str> {
+        let own = mode.revoke.as_ref().and_then(|r| r.manual.as_deref());
+        own.or(self.links.revoke.as_deref())
+    }
+
     /// Whether requests to that host are signed over the hash of their body.
     pub fn needs_body_hash(&self, host: &str) -> bool {
         self.modes
@@ -428,6 +483,11 @@ impl Mode {
     /// The field of that name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// The fields that a person gives; the others are granted.
+    pub fn given(&self) -> impl Iterator<Item = &Field> + Clone {
+        self.fields.iter().filter(|field| !field.granted)
     }
 
     /// The field that a credential given as text is.

@@ -5,13 +5,17 @@ use std::collections::BTreeSet;
 use super::destination::{is_plain_https, origin};
 use super::is_name;
 use super::model::{Field, HostRule, Kind, Mint, Mode, Placement, Provider, ProviderFault};
+use super::oauth::imply;
+use super::revoke::is_page;
 use super::template;
 use super::test_call::TestCall;
+use super::usage::{Price, Usage};
 
 /// Placeholders of a test call beside settings and fields: milliseconds since 1970.
 pub(super) const CLOCK: [&str; 2] = ["now_ms", "day_ago_ms"];
 
-type Check = Result<(), String>;
+/// What is wrong with a file.
+pub(super) type Check = Result<(), String>;
 
 impl Provider {
     /// Reads one; the fault names the file, the key and what about it.
@@ -20,8 +24,9 @@ impl Provider {
             file: file.to_owned(),
             message,
         };
-        let provider: Provider =
+        let mut provider: Provider =
             toml::from_str(text).map_err(|error| fault(error.to_string().trim_end().to_owned()))?;
+        imply(&mut provider);
         provider.check().map_err(fault)?;
         Ok(provider)
     }
@@ -36,6 +41,11 @@ impl Provider {
         require(
             self.docs.starts_with("https://"),
             "docs: must be an https address",
+        )?;
+        let links = [&self.links.console, &self.links.revoke];
+        require(
+            links.iter().all(|link| is_page(link.as_deref())),
+            "links: each must be an https address",
         )?;
         require(!self.modes.is_empty(), "mode: at least one is needed")?;
         let under_slash = |p: &String| p.starts_with('/') && p.ends_with('/');
@@ -70,6 +80,8 @@ impl Provider {
             self.check_settings_only(&key, &header.value)?;
         }
         self.check_base()?;
+        self.usage.iter().try_for_each(Usage::check)?;
+        self.prices.iter().try_for_each(Price::check)?;
         self.modes.iter().try_for_each(|mode| self.check_mode(mode))
     }
 
@@ -160,6 +172,8 @@ impl Provider {
             self.check_placement(&key, mode, &under.placement)?;
         }
         self.check_mint(&key, mode)?;
+        self.check_oauth(&key, mode)?;
+        self.check_revoke(&key, mode)?;
         match mode.test.as_ref().or(self.test.as_ref()) {
             Some(test) => self.check_test(&key, mode, test),
             None => Err(format!(
@@ -232,10 +246,7 @@ impl Provider {
         for name in needed {
             has_field(&key, mode, name)?;
         }
-        require(
-            mint.token_url().starts_with("https://"),
-            &format!("{key}.token_url: must be https"),
-        )?;
+        self.check_endpoint(&format!("{key}.token_url"), mint.token_url())?;
         self.check_names(&format!("{key}.token_url"), mode, mint.token_url(), &[])?;
         require(
             !mint.scopes().is_empty(),
@@ -281,7 +292,7 @@ impl Provider {
         Ok(())
     }
 
-    fn check_settings_only(&self, key: &str, text: &str) -> Check {
+    pub(super) fn check_settings_only(&self, key: &str, text: &str) -> Check {
         for name in template::names(text).map_err(|()| format!("{key}: braces do not pair"))? {
             require(
                 self.setting(name).is_some(),
@@ -339,7 +350,7 @@ fn has_field(key: &str, mode: &Mode, name: &str) -> Check {
     )
 }
 
-fn require(holds: bool, message: &str) -> Check {
+pub(super) fn require(holds: bool, message: &str) -> Check {
     if holds {
         Ok(())
     } else {

@@ -92,10 +92,24 @@ pub struct TestCall {
     pub rules: Vec<Rule>,
 }
 
-/// A way to read an answer. All conditions that are given must hold.
+/// A way to read an answer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
+    /// When it is meant.
+    #[serde(flatten)]
+    pub when: Conditions,
+    /// What it means.
+    pub result: ResultClass,
+    /// What it means, for a person.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// What is asked of an answer; all that are given must hold. Unknown keys are refused by the rule
+/// that they are a part of.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Conditions {
     /// Which status.
     #[serde(default)]
     pub status: Option<Status>,
@@ -120,11 +134,6 @@ pub struct Rule {
     /// A header that must be there.
     #[serde(default)]
     pub header: Option<String>,
-    /// What it means.
-    pub result: ResultClass,
-    /// What it means, for a person.
-    #[serde(default)]
-    pub message: Option<String>,
 }
 
 /// Which statuses: one, several, or a class such as `5xx`.
@@ -219,12 +228,8 @@ pub fn classify<'t>(
     headers: &HeaderMap,
     body: &[u8],
 ) -> (ResultClass, &'t str) {
-    let json: Option<Value> = serde_json::from_slice(body).ok();
-    let text = String::from_utf8_lossy(body).to_ascii_lowercase();
-    let rule = test
-        .rules
-        .iter()
-        .find(|rule| rule.fits(status, headers, json.as_ref(), &text));
+    let answer = Answer::new(status, headers, body);
+    let rule = test.rules.iter().find(|rule| rule.when.fit(&answer));
     match rule {
         Some(rule) => (
             rule.result,
@@ -249,16 +254,49 @@ fn by_status(status: u16) -> ResultClass {
     }
 }
 
+/// An answer, made ready for conditions.
+pub(super) struct Answer<'a> {
+    status: u16,
+    headers: &'a HeaderMap,
+    json: Option<Value>,
+    text: String,
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn new(status: u16, headers: &'a HeaderMap, body: &[u8]) -> Answer<'a> {
+        Answer {
+            status,
+            headers,
+            json: serde_json::from_slice(body).ok(),
+            text: String::from_utf8_lossy(body).to_ascii_lowercase(),
+        }
+    }
+}
+
 impl Rule {
-    fn fits(&self, status: u16, headers: &HeaderMap, json: Option<&Value>, text: &str) -> bool {
-        self.status.as_ref().is_none_or(|s| s.fits(status))
-            && self.header.as_ref().is_none_or(|h| headers.contains_key(h))
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.when.check()?;
+        let success = self.when.status.as_ref().is_some_and(Status::is_success);
+        if self.result == ResultClass::Ok && !success {
+            return Err("result: only an answer of 2xx can be ok".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Conditions {
+    pub(super) fn fit(&self, answer: &Answer<'_>) -> bool {
+        self.status.as_ref().is_none_or(|s| s.fits(answer.status))
+            && self
+                .header
+                .as_ref()
+                .is_none_or(|h| answer.headers.contains_key(h))
             && self
                 .text
                 .as_ref()
-                .is_none_or(|t| text.contains(&t.to_ascii_lowercase()))
+                .is_none_or(|t| answer.text.contains(&t.to_ascii_lowercase()))
             && self.pointer.as_ref().is_none_or(|pointer| {
-                json.is_some_and(|json| {
+                answer.json.as_ref().is_some_and(|json| {
                     let path = pointer.strip_prefix('/').unwrap_or_default();
                     any_at(json, path, &|value| self.holds(value))
                 })
@@ -294,14 +332,6 @@ impl Rule {
             && !["2xx", "3xx", "4xx", "5xx"].contains(&class.as_str())
         {
             return Err(format!("status: `{class}` is none of 2xx 3xx 4xx 5xx"));
-        }
-        if self.result == ResultClass::Ok
-            && !self
-                .status
-                .as_ref()
-                .is_some_and(|status| status.is_success())
-        {
-            return Err("result: only an answer of 2xx can be ok".to_owned());
         }
         Ok(())
     }
