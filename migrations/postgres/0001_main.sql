@@ -124,6 +124,154 @@ CREATE TABLE idempotency (
 );
 CREATE INDEX idempotency_created ON idempotency (tenant_id, created_at);
 
+-- What a grant at a provider is used with. `token_version` only grows, and shares nothing with any counter of uses;
+-- `fence` grows with each lease on the renewal; `intent` is 1 from before the call until its answer is stored.
+CREATE TABLE token_set (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    integration_id TEXT COLLATE "C" NOT NULL,
+    credential_version BIGINT NOT NULL CHECK (credential_version > 0),
+    token_version BIGINT NOT NULL CHECK (token_version > 0),
+    state TEXT NOT NULL CHECK (state IN ('live', 'reauthorize')),
+    key_id TEXT COLLATE "C" NOT NULL,
+    sealed BYTEA NOT NULL,
+    expires_at BIGINT,
+    refresh_expires_at BIGINT,
+    renew_at BIGINT,
+    holder TEXT COLLATE "C",
+    fence BIGINT NOT NULL CHECK (fence >= 0),
+    lease_until BIGINT,
+    intent BIGINT NOT NULL CHECK (intent IN (0, 1)),
+    failures BIGINT NOT NULL CHECK (failures >= 0),
+    failing_since BIGINT,
+    problem TEXT,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, integration_id),
+    FOREIGN KEY (tenant_id, integration_id) REFERENCES integration (tenant_id, integration_id) ON DELETE CASCADE,
+    FOREIGN KEY (tenant_id, key_id) REFERENCES tenant_key (tenant_id, key_id)
+);
+CREATE INDEX token_set_renew ON token_set (renew_at);
+CREATE INDEX token_set_key ON token_set (tenant_id, key_id);
+
+-- A link to the connect page, for one person and a short while.
+CREATE TABLE connect_session (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    session_id TEXT COLLATE "C" NOT NULL,
+    hash BYTEA NOT NULL,
+    browser_hash BYTEA,
+    actor TEXT NOT NULL,
+    providers TEXT NOT NULL,
+    return_url TEXT,
+    expires_at BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    closed_at BIGINT,
+    PRIMARY KEY (tenant_id, session_id),
+    UNIQUE (tenant_id, hash)
+);
+CREATE INDEX connect_session_hash ON connect_session (hash);
+CREATE INDEX connect_session_expires ON connect_session (expires_at);
+
+-- A consent under way: the one-time state that the provider brings back. (AUTHORIZATION is a word of SQL's.)
+CREATE TABLE pending_authorization (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    authorization_id TEXT COLLATE "C" NOT NULL,
+    state_hash BYTEA NOT NULL,
+    bound_to TEXT NOT NULL,
+    caller TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    integration_id TEXT COLLATE "C",
+    name TEXT COLLATE "C",
+    config TEXT NOT NULL,
+    redirect_uri TEXT NOT NULL,
+    session_id TEXT COLLATE "C",
+    key_id TEXT COLLATE "C" NOT NULL,
+    sealed BYTEA NOT NULL,
+    expires_at BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, authorization_id),
+    UNIQUE (tenant_id, state_hash),
+    FOREIGN KEY (tenant_id, integration_id) REFERENCES integration (tenant_id, integration_id) ON DELETE CASCADE,
+    FOREIGN KEY (tenant_id, session_id) REFERENCES connect_session (tenant_id, session_id) ON DELETE CASCADE,
+    FOREIGN KEY (tenant_id, key_id) REFERENCES tenant_key (tenant_id, key_id)
+);
+CREATE INDEX pending_authorization_state ON pending_authorization (state_hash);
+CREATE INDEX pending_authorization_expires ON pending_authorization (expires_at);
+CREATE INDEX pending_authorization_integration ON pending_authorization (tenant_id, integration_id);
+CREATE INDEX pending_authorization_session ON pending_authorization (tenant_id, session_id);
+CREATE INDEX pending_authorization_key ON pending_authorization (tenant_id, key_id);
+
+-- Work that one node at a time does. Not a tenant's data.
+CREATE TABLE duty (
+    name TEXT COLLATE "C" NOT NULL,
+    holder TEXT COLLATE "C" NOT NULL,
+    fence BIGINT NOT NULL CHECK (fence > 0),
+    until BIGINT NOT NULL,
+    PRIMARY KEY (name)
+);
+
+CREATE TABLE revocation_batch (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    batch_id TEXT COLLATE "C" NOT NULL,
+    asked_by TEXT NOT NULL,
+    selector TEXT NOT NULL,
+    total BIGINT NOT NULL CHECK (total >= 0),
+    created_at BIGINT NOT NULL,
+    closed_at BIGINT,
+    receipt TEXT,
+    PRIMARY KEY (tenant_id, batch_id)
+);
+CREATE INDEX revocation_batch_open ON revocation_batch (batch_id) WHERE closed_at IS NULL;
+
+-- One grant to take back at its provider. It outlives its integration, and is its tenant's, also where the batch is
+-- the platform's; what was sealed stays only until the provider has answered for good.
+CREATE TABLE revocation (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    revocation_id TEXT COLLATE "C" NOT NULL,
+    batch_tenant TEXT COLLATE "C" NOT NULL,
+    batch_id TEXT COLLATE "C" NOT NULL,
+    integration_id TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    provider TEXT NOT NULL,
+    config TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'confirmed', 'unsupported', 'failed')),
+    key_id TEXT COLLATE "C",
+    sealed BYTEA,
+    attempts BIGINT NOT NULL CHECK (attempts >= 0),
+    next_at BIGINT,
+    detail TEXT,
+    manual_url TEXT,
+    created_at BIGINT NOT NULL,
+    settled_at BIGINT,
+    PRIMARY KEY (tenant_id, revocation_id),
+    FOREIGN KEY (tenant_id, key_id) REFERENCES tenant_key (tenant_id, key_id),
+    CHECK (state = 'pending' OR sealed IS NULL AND next_at IS NULL AND settled_at IS NOT NULL)
+);
+CREATE INDEX revocation_next ON revocation (next_at);
+CREATE INDEX revocation_batch_items ON revocation (batch_tenant, batch_id, revocation_id);
+CREATE INDEX revocation_key ON revocation (tenant_id, key_id);
+
+-- A credential on its way to the next one, and how often that is done.
+CREATE TABLE rotation (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    integration_id TEXT COLLATE "C" NOT NULL,
+    step TEXT NOT NULL,
+    credential_version BIGINT NOT NULL CHECK (credential_version > 0),
+    every_seconds BIGINT CHECK (every_seconds > 0),
+    next_at BIGINT,
+    key_id TEXT COLLATE "C",
+    sealed BYTEA,
+    attempts BIGINT NOT NULL CHECK (attempts >= 0),
+    detail TEXT,
+    started_at BIGINT,
+    revision BIGINT NOT NULL CHECK (revision > 0),
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, integration_id),
+    FOREIGN KEY (tenant_id, integration_id) REFERENCES integration (tenant_id, integration_id) ON DELETE CASCADE,
+    FOREIGN KEY (tenant_id, key_id) REFERENCES tenant_key (tenant_id, key_id)
+);
+CREATE INDEX rotation_next ON rotation (next_at);
+CREATE INDEX rotation_key ON rotation (tenant_id, key_id);
+
 -- The audit log. What is hashed is the leaf; the other columns are for finding it.
 CREATE TABLE entry (
     tenant_id TEXT COLLATE "C" NOT NULL,
@@ -209,6 +357,12 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT inner_pad FROM keystead.context_key WHERE NOT EXISTS (SELECT FROM keystead.installation)
 $$;
 
+-- The clock that leases are judged by, under the name that SQLite has for it, so that statements are the same.
+CREATE FUNCTION unixepoch(at text, unit text) RETURNS double precision LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT extract(epoch FROM clock_timestamp())::double precision
+$$;
+
 -- A row stays its tenant's.
 CREATE FUNCTION tenant_stays() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -220,8 +374,8 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION tenant(), take_context_key(), tenant_stays() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tenant() TO keystead_app, keystead_system;
+REVOKE ALL ON FUNCTION tenant(), take_context_key(), tenant_stays(), unixepoch(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenant(), unixepoch(text, text) TO keystead_app, keystead_system;
 GRANT EXECUTE ON FUNCTION take_context_key() TO keystead_system;
 
 DO $$
@@ -241,8 +395,9 @@ BEGIN
         EXECUTE format('CREATE POLICY only_own ON keystead.%1$I AS RESTRICTIVE TO keystead_app, keystead_system USING (%2$s) WITH CHECK (%2$s)', t, own);
     END LOOP;
 
-    -- Rows by which the system role finds the tenant: it sees all and changes a tenant's own.
-    FOREACH t IN ARRAY ARRAY['tenant', 'tenant_key', 'api_key'] LOOP
+    -- Rows by which the system role finds the tenant, or what is due: it sees all and changes a tenant's own.
+    FOREACH t IN ARRAY ARRAY['tenant', 'tenant_key', 'api_key', 'token_set', 'connect_session', 'pending_authorization',
+        'revocation_batch', 'revocation', 'rotation'] LOOP
         EXECUTE format('CREATE POLICY own ON keystead.%1$I TO keystead_app, keystead_system USING (%2$s) WITH CHECK (%2$s)', t, own);
         EXECUTE format('CREATE POLICY lookup ON keystead.%I FOR SELECT TO keystead_system USING (true)', t);
         EXECUTE format('CREATE POLICY only_own ON keystead.%1$I AS RESTRICTIVE TO keystead_app USING (%2$s) WITH CHECK (%2$s)', t, own);
@@ -251,12 +406,13 @@ BEGIN
         EXECUTE format('CREATE POLICY only_own_delete ON keystead.%I AS RESTRICTIVE FOR DELETE TO keystead_system USING (%s)', t, own);
     END LOOP;
 
-    FOREACH t IN ARRAY ARRAY['tenant', 'tenant_key', 'member', 'api_key', 'integration', 'credential', 'idempotency', 'entry'] LOOP
+    FOREACH t IN ARRAY ARRAY['tenant', 'tenant_key', 'member', 'api_key', 'integration', 'credential', 'idempotency', 'entry',
+        'token_set', 'connect_session', 'pending_authorization', 'revocation_batch', 'revocation', 'rotation'] LOOP
         EXECUTE format('CREATE TRIGGER tenant_stays BEFORE UPDATE OF tenant_id ON keystead.%I FOR EACH ROW EXECUTE FUNCTION keystead.tenant_stays()', t);
     END LOOP;
 
     -- The platform's own tables: no tenant's, so the system role's alone.
-    FOREACH t IN ARRAY ARRAY['installation', 'tenant_name', 'log_head', 'log_tile', 'limit_count'] LOOP
+    FOREACH t IN ARRAY ARRAY['installation', 'tenant_name', 'log_head', 'log_tile', 'limit_count', 'duty'] LOOP
         EXECUTE format('CREATE POLICY platform ON keystead.%I TO keystead_system USING (true) WITH CHECK (true)', t);
     END LOOP;
 END
@@ -278,9 +434,11 @@ CREATE POLICY applied_insert ON migration FOR INSERT TO keystead_owner WITH CHEC
 
 GRANT USAGE ON SCHEMA keystead TO keystead_app, keystead_system;
 GRANT SELECT ON migration TO keystead_app, keystead_system;
-GRANT SELECT ON member, integration, credential, idempotency, entry TO keystead_app;
+GRANT SELECT ON member, integration, credential, idempotency, entry, token_set, connect_session, pending_authorization,
+    revocation_batch, rotation TO keystead_app;
 GRANT SELECT, INSERT ON installation, entry, log_tile, credential TO keystead_system;
 GRANT SELECT, UPDATE ON log_head TO keystead_system;
-GRANT SELECT, INSERT, UPDATE ON tenant, tenant_key TO keystead_system;
-GRANT SELECT, INSERT, DELETE ON tenant_name, idempotency TO keystead_system;
-GRANT SELECT, INSERT, UPDATE, DELETE ON member, api_key, integration, limit_count TO keystead_system;
+GRANT SELECT, INSERT, UPDATE ON tenant, tenant_key, token_set, duty TO keystead_system;
+GRANT SELECT, INSERT, DELETE ON tenant_name, idempotency, pending_authorization TO keystead_system;
+GRANT SELECT, INSERT, UPDATE, DELETE ON member, api_key, integration, limit_count, connect_session, revocation_batch,
+    revocation, rotation TO keystead_system;

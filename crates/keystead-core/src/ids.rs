@@ -95,6 +95,14 @@ ids! {
     SealKeyId = "sek_";
     /// This installation.
     InstallationId = "ins_";
+    /// A consent at a provider that is under way.
+    AuthorizationId = "aut_";
+    /// A link to the connect page.
+    SessionId = "ses_";
+    /// Revocations that were asked for together.
+    BatchId = "rvb_";
+    /// A grant that is taken back at its provider.
+    RevocationId = "rev_";
     /// One request, as logs and entries name it.
     RequestId = "req_";
 }

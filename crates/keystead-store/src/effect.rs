@@ -4,14 +4,18 @@
 //! does not: so a change that misses is told apart from a database that fails.
 
 use keystead_core::action::Role;
-use keystead_core::ids::{IntegrationId, KeyId, MemberId, TenantId};
+use keystead_core::ids::{
+    AuthorizationId, BatchId, IntegrationId, KeyId, MemberId, SessionId, TenantId,
+};
 use keystead_core::time::Time;
 
 use crate::value::Query;
 use crate::{
-    CredentialRow, Error, IdempotencyRow, InstallationRow, IntegrationChange, IntegrationRow,
-    KeyRow, MemberRow, Status, TenantKeyRow, TenantRow, idempotency, installation, integration,
-    key, member, tenant,
+    AuthorizationRow, BatchRow, ConnectSessionRow, CredentialRow, Error, IdempotencyRow,
+    InstallationRow, IntegrationChange, IntegrationRow, KeyRow, MarkReauthorize, MemberRow,
+    ReleaseRenewal, RevocationRow, RotationRow, SettleRevocation, Status, StoreTokens, TakeRenewal,
+    TenantKeyRow, TenantRow, TokenSetRow, authorization, connect_session, idempotency,
+    installation, integration, key, member, revocation, rotation, tenant, token_set,
 };
 
 /// A change of rows, made in the same transaction as its entry or not at all.
@@ -122,6 +126,78 @@ pub enum Effect {
         /// Older ones are forgotten.
         expire_before: Time,
     },
+    /// An integration's tokens, new or in place of those before. Conflict: the version and the fence
+    /// are not both higher than those before.
+    PutTokenSet(Box<TokenSetRow>),
+    /// The lease on a renewal, and the intent.
+    TakeRenewal(TakeRenewal),
+    /// What a renewal brought.
+    StoreTokens(Box<StoreTokens>),
+    /// The end of a renewal that brought nothing.
+    ReleaseRenewal(Box<ReleaseRenewal>),
+    /// Tokens that cannot be renewed any more.
+    MarkReauthorize(Box<MarkReauthorize>),
+    /// A consent that begins. NotFound: what it is for is not there.
+    InsertAuthorization(Box<AuthorizationRow>),
+    /// Takes a consent's one-time state. NotFound: it was taken already, or forgotten.
+    TakeAuthorization {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        authorization: AuthorizationId,
+    },
+    /// A link to the connect page.
+    InsertConnectSession(Box<ConnectSessionRow>),
+    /// The browser that a session is for from now on. Conflict: another one's already, or closed.
+    ClaimConnectSession {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        session: SessionId,
+        /// The keyed hash of what the browser holds.
+        browser_hash: [u8; 32],
+    },
+    /// Conflict: it already is closed.
+    CloseConnectSession {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        session: SessionId,
+        /// When.
+        at: Time,
+    },
+    /// Revocations that are asked for together; each is an effect of its own, in its own tenant.
+    InsertBatch(Box<BatchRow>),
+    /// A grant to take back. NotFound: there is no such batch. Conflict: the batch is closed.
+    InsertRevocation(Box<RevocationRow>),
+    /// What came of an attempt at it.
+    SettleRevocation(SettleRevocation),
+    /// Conflict: it already is closed, or something of it is pending.
+    CloseBatch {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        batch: BatchId,
+        /// The signed list of what came of it.
+        receipt: String,
+        /// When.
+        at: Time,
+    },
+    /// A step of a rotation, or its schedule. Conflict: the revision is another. Duplicate: there is
+    /// one, and no revision was expected.
+    PutRotation {
+        /// The rotation; the store counts its revision up.
+        row: Box<RotationRow>,
+        /// The revision that was seen; `None`: there is none yet.
+        expected_revision: Option<u64>,
+    },
+    /// The end of a rotation and its schedule.
+    DeleteRotation {
+        /// Whose.
+        tenant: TenantId,
+        /// Of which integration.
+        integration: IntegrationId,
+    },
 }
 
 impl Effect {
@@ -136,7 +212,23 @@ impl Effect {
             Effect::InsertIntegration { integration, .. } => Some(integration.tenant),
             Effect::ReplaceCredential { credential, .. } => Some(credential.tenant),
             Effect::PutIdempotency { row, .. } => Some(row.tenant),
+            Effect::PutTokenSet(row) => Some(row.tenant),
+            Effect::TakeRenewal(lease) => Some(lease.tenant),
+            Effect::StoreTokens(tokens) => Some(tokens.tenant),
+            Effect::ReleaseRenewal(lease) => Some(lease.tenant),
+            Effect::MarkReauthorize(mark) => Some(mark.tenant),
+            Effect::InsertAuthorization(row) => Some(row.tenant),
+            Effect::InsertConnectSession(row) => Some(row.tenant),
+            Effect::InsertBatch(row) => Some(row.tenant),
+            Effect::InsertRevocation(row) => Some(row.tenant),
+            Effect::SettleRevocation(settled) => Some(settled.tenant),
+            Effect::PutRotation { row, .. } => Some(row.tenant),
             Effect::DeleteTenant { tenant }
+            | Effect::TakeAuthorization { tenant, .. }
+            | Effect::ClaimConnectSession { tenant, .. }
+            | Effect::CloseConnectSession { tenant, .. }
+            | Effect::CloseBatch { tenant, .. }
+            | Effect::DeleteRotation { tenant, .. }
             | Effect::UpdateMember { tenant, .. }
             | Effect::DeleteMember { tenant, .. }
             | Effect::RevokeKey { tenant, .. }
@@ -200,6 +292,44 @@ impl Effect {
                 expected_revision,
             } => integration::delete(*tenant, *integration, *expected_revision),
             Effect::PutIdempotency { row, expire_before } => idempotency::put(row, *expire_before),
+            Effect::PutTokenSet(row) => token_set::put(row),
+            Effect::TakeRenewal(lease) => token_set::take(lease),
+            Effect::StoreTokens(tokens) => token_set::store(tokens),
+            Effect::ReleaseRenewal(lease) => token_set::release(lease),
+            Effect::MarkReauthorize(mark) => token_set::give_up(mark),
+            Effect::InsertAuthorization(row) => authorization::insert(row),
+            Effect::TakeAuthorization {
+                tenant,
+                authorization,
+            } => authorization::take(*tenant, *authorization),
+            Effect::InsertConnectSession(row) => connect_session::insert(row),
+            Effect::ClaimConnectSession {
+                tenant,
+                session,
+                browser_hash,
+            } => connect_session::claim(*tenant, *session, *browser_hash),
+            Effect::CloseConnectSession {
+                tenant,
+                session,
+                at,
+            } => connect_session::close(*tenant, *session, *at),
+            Effect::InsertBatch(row) => revocation::insert_batch(row),
+            Effect::InsertRevocation(row) => revocation::insert(row),
+            Effect::SettleRevocation(settled) => revocation::settle(settled),
+            Effect::CloseBatch {
+                tenant,
+                batch,
+                receipt,
+                at,
+            } => revocation::close_batch(*tenant, *batch, receipt, *at),
+            Effect::PutRotation {
+                row,
+                expected_revision,
+            } => rotation::put(row, *expected_revision),
+            Effect::DeleteRotation {
+                tenant,
+                integration,
+            } => rotation::delete(*tenant, *integration),
         }
     }
 }

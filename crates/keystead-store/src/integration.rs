@@ -106,6 +106,22 @@ pub struct IntegrationFilter {
     pub limit: u32,
 }
 
+/// Which integrations' grants to take back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevocationSelector {
+    /// Of this tenant; `None`: of all.
+    pub tenant: Option<TenantId>,
+    /// Of this provider.
+    pub provider: Option<String>,
+    /// Whose credential was used, by the log, from then on …
+    pub used_from: Option<Time>,
+    /// … and before then.
+    pub used_until: Option<Time>,
+}
+
+/// Tenants whose ids are read at once, where all are gone through.
+const TENANTS: u32 = 500;
+
 const FIND: &str = "SELECT tenant_id, integration_id, name, provider, status, config, hint, credential_version, disabled, \
      created_by, created_at, updated_at, last_used_at, last_verified_at, error_message, revision FROM integration \
      WHERE tenant_id = $1 AND integration_id = $2";
@@ -133,6 +149,17 @@ const VERIFIED: &str = "UPDATE integration SET status = $1, error_message = $2, 
      WHERE tenant_id = $4 AND integration_id = $5 AND credential_version = $6";
 const DELETE: &str = "DELETE FROM integration WHERE tenant_id = $1 AND integration_id = $2 \
      AND (CAST($3 AS BIGINT) IS NULL OR revision = $3)";
+const NEEDS_CONSENT: &str = "UPDATE integration SET status = 'reauthorize', error_message = $1 \
+     WHERE tenant_id = $2 AND integration_id = $3";
+const WORKS_AGAIN: &str = "UPDATE integration SET status = 'connected', error_message = NULL \
+     WHERE tenant_id = $1 AND integration_id = $2 AND status IN ('error', 'reauthorize')";
+// The log says when it was used; the time on the row is the last one only, and may be lost.
+const LIST_FOR_REVOCATION: &str = "SELECT tenant_id, integration_id, name, provider, status, config, hint, credential_version, disabled, \
+     created_by, created_at, updated_at, last_used_at, last_verified_at, error_message, revision FROM integration \
+     WHERE tenant_id = $1 AND integration_id > $2 AND (CAST($3 AS TEXT) IS NULL OR provider = $3) \
+     AND (CAST($4 AS BIGINT) IS NULL OR integration_id IN (SELECT target FROM entry WHERE tenant_id = $1 AND at >= $4 \
+         AND at < $5 AND action IN ('use', 'reveal', 'test', 'rotate') AND outcome = 'allowed')) \
+     ORDER BY integration_id LIMIT $6";
 pub(crate) const USED: &str = "UPDATE integration SET last_used_at = $1 WHERE tenant_id = $2 AND integration_id = $3 \
      AND (last_used_at IS NULL OR last_used_at < $1)";
 const FIND_CREDENTIAL: &str = "SELECT tenant_id, integration_id, version, key_id, sealed, created_at FROM credential \
@@ -187,6 +214,22 @@ fn insert_credential(row: &CredentialRow) -> Step {
     )
 }
 
+pub(crate) fn exists(tenant: TenantId, id: IntegrationId) -> Step {
+    Step::exists("integration", query!(EXISTS, tenant, id))
+}
+
+pub(crate) fn needs_consent(tenant: TenantId, id: IntegrationId, error_message: String) -> Step {
+    Step::exists(
+        "integration",
+        query!(NEEDS_CONSENT, error_message, tenant, id),
+    )
+}
+
+/// Changes nothing where its status says something else.
+pub(crate) fn works_again(tenant: TenantId, id: IntegrationId) -> Step {
+    Step::any("integration", query!(WORKS_AGAIN, tenant, id))
+}
+
 pub(crate) fn insert(row: &IntegrationRow, credential: &CredentialRow) -> Vec<Step> {
     let row = row.clone();
     let insert = query!(
@@ -230,7 +273,7 @@ pub(crate) fn replace_credential(
         expected_revision
     );
     vec![
-        Step::exists("integration", query!(EXISTS, tenant, id)),
+        exists(tenant, id),
         Step::unchanged("integration", next),
         insert_credential(credential),
     ]
@@ -255,10 +298,7 @@ pub(crate) fn update(
         id,
         expected_revision
     );
-    vec![
-        Step::exists("integration", query!(EXISTS, tenant, id)),
-        Step::unchanged("integration", update),
-    ]
+    vec![exists(tenant, id), Step::unchanged("integration", update)]
 }
 
 pub(crate) fn set_verified(
@@ -270,10 +310,7 @@ pub(crate) fn set_verified(
     at: Time,
 ) -> Vec<Step> {
     let verified = query!(VERIFIED, status, error_message, at, tenant, id, version);
-    vec![
-        Step::exists("integration", query!(EXISTS, tenant, id)),
-        Step::unchanged("integration", verified),
-    ]
+    vec![exists(tenant, id), Step::unchanged("integration", verified)]
 }
 
 pub(crate) fn delete(
@@ -282,7 +319,7 @@ pub(crate) fn delete(
     expected_revision: Option<u64>,
 ) -> Vec<Step> {
     vec![
-        Step::exists("integration", query!(EXISTS, tenant, id)),
+        exists(tenant, id),
         Step::unchanged("integration", query!(DELETE, tenant, id, expected_revision)),
     ]
 }
@@ -329,6 +366,52 @@ impl Store {
             i64::from(filter.limit)
         );
         self.all(Scope::Tenant(tenant), list, read).await
+    }
+
+    /// Integrations by tenant and id, from after the given one, of all tenants where none is named:
+    /// each is asked under its own context, because nothing shows integrations across tenants.
+    pub async fn list_integrations_for_revocation(
+        &self,
+        selector: &RevocationSelector,
+        after: Option<(TenantId, IntegrationId)>,
+        limit: u32,
+    ) -> Result<Vec<IntegrationRow>, Error> {
+        let bounded = selector.used_from.is_some() || selector.used_until.is_some();
+        let from = bounded.then(|| selector.used_from.unwrap_or(Time(0)));
+        let until = bounded.then(|| selector.used_until.unwrap_or(Time(i64::MAX)));
+        let first = selector.tenant.or(after.map(|(tenant, _)| tenant));
+        let mut tenants: Vec<TenantId> = first.into_iter().collect();
+        let (mut found, mut last) = (Vec::new(), None);
+        loop {
+            for tenant in tenants {
+                let seen = after.filter(|(of, _)| *of == tenant);
+                let seen = seen.map_or(String::new(), |(_, id)| id.to_string());
+                let room = i64::from(limit) - found.len() as i64;
+                let provider = selector.provider.clone();
+                let list = query!(
+                    LIST_FOR_REVOCATION,
+                    tenant,
+                    seen,
+                    provider,
+                    from,
+                    until,
+                    room
+                );
+                found.extend(self.all(Scope::Tenant(tenant), list, read).await?);
+                if found.len() >= limit as usize {
+                    return Ok(found);
+                }
+                last = Some(tenant);
+            }
+            let more = match selector.tenant {
+                Some(_) => Vec::new(),
+                None => self.list_tenants(last, TENANTS).await?,
+            };
+            if more.is_empty() {
+                return Ok(found);
+            }
+            tenants = more.into_iter().map(|tenant| tenant.id).collect();
+        }
     }
 
     /// One version of an integration's credential, sealed.

@@ -8,6 +8,9 @@
 //! Deliberately not here: what is in a sealed column, and who may read a row (broker).
 
 mod append;
+mod authorization;
+mod connect_session;
+mod duty;
 mod effect;
 mod error;
 mod idempotency;
@@ -19,8 +22,11 @@ mod member;
 mod migrate;
 mod note;
 mod postgres;
+mod revocation;
+mod rotation;
 mod sqlite;
 mod tenant;
+mod token_set;
 mod value;
 
 use std::sync::Arc;
@@ -29,19 +35,26 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 pub use append::{Receipt, Write};
+pub use authorization::AuthorizationRow;
+pub use connect_session::ConnectSessionRow;
 pub use effect::Effect;
 pub use error::Error;
 pub use idempotency::IdempotencyRow;
 pub use installation::InstallationRow;
 pub use integration::{
-    CredentialRow, IntegrationChange, IntegrationFilter, IntegrationRow, Status,
+    CredentialRow, IntegrationChange, IntegrationFilter, IntegrationRow, RevocationSelector, Status,
 };
 pub use key::{KeyKind, KeyRow};
 pub use log::{Change, EntryFilter, EntryRow, Head};
 pub use member::MemberRow;
 pub use note::{LimitCount, Note};
 pub use postgres::{Setup, SetupReport, setup_postgres};
+pub use revocation::{BatchRow, RevocationRow, RevocationState, SettleRevocation};
+pub use rotation::RotationRow;
 pub use tenant::{TenantKeyRow, TenantKeyState, TenantRow, TenantState};
+pub use token_set::{
+    MarkReauthorize, ReleaseRenewal, StoreTokens, TakeRenewal, TokenSetRow, TokenState,
+};
 
 use value::{Answer, Query, Row, Scope};
 

@@ -62,10 +62,15 @@ impl Store {
                 Note::KeyUsed { tenant, key, at } => (tenant, query!(key::USED, at, tenant, key)),
             })
             .collect();
+        self.update_each(updates).await
+    }
+
+    /// Runs bookkeeping statements of several tenants, in one round trip.
+    pub(crate) async fn update_each(&self, updates: Vec<(TenantId, Query)>) -> Result<(), Error> {
         if updates.is_empty() {
             return Ok(());
         }
-        let noted = async {
+        let done = async {
             match self.backend() {
                 Backend::Postgres(postgres) => postgres.note(updates).await,
                 Backend::Sqlite(sqlite) => {
@@ -74,7 +79,7 @@ impl Store {
                 }
             }
         };
-        self.in_time(Box::pin(noted)).await
+        self.in_time(Box::pin(done)).await
     }
 
     /// Writes down what this node has counted, forgets windows that began before the given time,

@@ -94,6 +94,10 @@ const DELETE_INTEGRATIONS: &str = "DELETE FROM integration WHERE tenant_id = $1"
 const DELETE_MEMBERS: &str = "DELETE FROM member WHERE tenant_id = $1";
 const DELETE_KEYS: &str = "DELETE FROM api_key WHERE tenant_id = $1";
 const DELETE_IDEMPOTENCY: &str = "DELETE FROM idempotency WHERE tenant_id = $1";
+const DELETE_AUTHORIZATIONS: &str = "DELETE FROM pending_authorization WHERE tenant_id = $1";
+const DELETE_SESSIONS: &str = "DELETE FROM connect_session WHERE tenant_id = $1";
+const DELETE_REVOCATIONS: &str = "DELETE FROM revocation WHERE tenant_id = $1";
+const DELETE_BATCHES: &str = "DELETE FROM revocation_batch WHERE tenant_id = $1";
 const DESTROY_TENANT_KEYS: &str =
     "UPDATE tenant_key SET state = 'destroyed', sealed = $1 WHERE tenant_id = $2";
 const KEYS: &str = "SELECT tenant_id, key_id, generation, state, sealed, check_value, created_at FROM tenant_key \
@@ -154,6 +158,10 @@ pub(crate) fn delete(tenant: TenantId) -> Vec<Step> {
         Step::any("tenant", query!(DELETE_MEMBERS, tenant)),
         Step::any("tenant", query!(DELETE_KEYS, tenant)),
         Step::any("tenant", query!(DELETE_IDEMPOTENCY, tenant)),
+        Step::any("tenant", query!(DELETE_AUTHORIZATIONS, tenant)),
+        Step::any("tenant", query!(DELETE_SESSIONS, tenant)),
+        Step::any("tenant", query!(DELETE_REVOCATIONS, tenant)),
+        Step::any("tenant", query!(DELETE_BATCHES, tenant)),
         Step::any(
             "tenant",
             query!(DESTROY_TENANT_KEYS, Vec::<u8>::new(), tenant),

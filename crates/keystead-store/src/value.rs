@@ -7,7 +7,10 @@ use std::borrow::Cow;
 use std::vec;
 
 use keystead_core::action::{Action, Outcome, Role, TargetKind};
-use keystead_core::ids::{InstallationId, IntegrationId, KeyId, MemberId, SealKeyId, TenantId};
+use keystead_core::ids::{
+    AuthorizationId, BatchId, InstallationId, IntegrationId, KeyId, MemberId, RevocationId,
+    SealKeyId, SessionId, TenantId,
+};
 use keystead_core::time::Time;
 
 use crate::Error;
@@ -160,6 +163,8 @@ macro_rules! from_text {
 from_text! {
     TenantId: "a tenant's id", MemberId: "a member's id", IntegrationId: "an integration's id",
     KeyId: "a key's id", SealKeyId: "a seal key's id", InstallationId: "an installation's id",
+    AuthorizationId: "an authorization's id", SessionId: "a session's id", BatchId: "a batch's id",
+    RevocationId: "a revocation's id",
     Action: "an action", TargetKind: "a kind of target", Role: "a role", Outcome: "an outcome",
 }
 
@@ -178,7 +183,8 @@ macro_rules! to_text {
     };
 }
 to_text! {
-    ids: TenantId, MemberId, IntegrationId, KeyId, SealKeyId, InstallationId;
+    ids: TenantId, MemberId, IntegrationId, KeyId, SealKeyId, InstallationId, AuthorizationId, SessionId, BatchId,
+        RevocationId;
     words: Action, TargetKind, Role, Outcome
 }
 

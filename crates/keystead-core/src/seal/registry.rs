@@ -24,6 +24,14 @@ pub enum Kind {
     MintedToken = 7,
     /// A remembered answer to an idempotent request.
     Idempotency = 8,
+    /// The tokens of an OAuth integration.
+    TokenSet = 9,
+    /// What a consent under way has to keep until the provider comes back.
+    Authorization = 10,
+    /// What a grant is taken back with, until its provider has confirmed.
+    Revocation = 11,
+    /// The next credential, until it has taken the place of the one before.
+    Rotation = 12,
 }
 
 impl Kind {

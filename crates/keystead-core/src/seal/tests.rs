@@ -126,6 +126,10 @@ fn numbers_of_kinds_never_change() {
         (Kind::LookupKey, 6),
         (Kind::MintedToken, 7),
         (Kind::Idempotency, 8),
+        (Kind::TokenSet, 9),
+        (Kind::Authorization, 10),
+        (Kind::Revocation, 11),
+        (Kind::Rotation, 12),
     ];
     for (kind, number) in numbers {
         assert_eq!(kind.number(), number);

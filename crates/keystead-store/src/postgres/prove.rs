@@ -38,8 +38,17 @@ const APP_ROWS: &[(&str, &str)] = &[
     ("credential", "SELECT 1 FROM credential LIMIT 1"),
     ("idempotency", "SELECT 1 FROM idempotency LIMIT 1"),
     ("entry", "SELECT 1 FROM entry LIMIT 1"),
+    ("token_set", "SELECT 1 FROM token_set LIMIT 1"),
+    ("connect_session", "SELECT 1 FROM connect_session LIMIT 1"),
+    (
+        "pending_authorization",
+        "SELECT 1 FROM pending_authorization LIMIT 1",
+    ),
+    ("revocation_batch", "SELECT 1 FROM revocation_batch LIMIT 1"),
+    ("rotation", "SELECT 1 FROM rotation LIMIT 1"),
 ];
-/// The system role follows the whole log, so `entry` is not here.
+/// The system role follows the whole log and looks for what is due, so those from `entry` on are not
+/// here.
 const SYSTEM_ROWS: &[(&str, &str)] = APP_ROWS.split_at(4).0;
 
 /// No tenant's: ids are of version 7.
