@@ -81,8 +81,13 @@ impl Broker {
         };
         let scope = loaded
             .provider
-            .token_scope(&loaded.config, host)
-            .ok_or_else(|| unusable("no scope is known for that host"))?;
+            .token_scope(fields, &loaded.config, host)
+            .ok_or_else(|| {
+                unusable(
+                    "no token is made for that host with these settings; check the integration's \
+                     settings",
+                )
+            })?;
         let key = (
             loaded.row.tenant,
             loaded.row.id,

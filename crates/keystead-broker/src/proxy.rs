@@ -116,7 +116,7 @@ impl Broker {
         let permit = decided.permit::<Use>(version).await?;
         let (fields, _) = self.open(ctx, permit, &keys, &loaded).await?;
         self.mark_used(loaded.row.tenant, loaded.row.id);
-        let token = match provider.token_scope(&loaded.config, &way.home.logical_host) {
+        let token = match provider.token_scope(&fields, &loaded.config, &way.home.logical_host) {
             Some(_) => match self
                 .token(&loaded, &keys, &fields, &way.home.logical_host)
                 .await

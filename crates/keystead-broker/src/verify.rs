@@ -258,7 +258,7 @@ impl Broker {
             return Ok(None);
         };
         let destination = provider
-            .destination_of(&loaded.config, None)
+            .destination_of(&loaded.config, call.host.as_deref())
             .map_err(|fault| unusable(fault.to_string()))?;
         let mut head = Head {
             method: call.method,

@@ -90,9 +90,14 @@ pub fn strip(provider: &Provider, config: &Config, head: &mut Head) {
         let under = mode.under.iter().map(|under| &under.placement);
         for placement in under.chain([&mode.placement]) {
             match placement {
-                Placement::Header { name, .. } => {
+                Placement::Header { name, .. } | Placement::Token { header: Some(name) } => {
                     if let Ok(name) = config.fill(provider, name, Into::Plain) {
                         head.headers.remove(name.as_str());
+                    }
+                }
+                Placement::Headers { headers } => {
+                    for header in headers {
+                        head.headers.remove(header.name.as_str());
                     }
                 }
                 Placement::Query { name, .. } => parameters.push(name),
@@ -131,7 +136,17 @@ pub fn place(
     }
     let fields = match material {
         Material::Token(token) => {
-            set(head, AUTHORIZATION, &["Bearer ", token.expose()])?;
+            match token_header(provider) {
+                Some(name) => {
+                    let name = HeaderName::from_bytes(name.as_bytes());
+                    set(
+                        head,
+                        name.map_err(|_| PlaceError::Header)?,
+                        &[token.expose()],
+                    )?;
+                }
+                None => set(head, AUTHORIZATION, &["Bearer ", token.expose()])?,
+            }
             return Ok(None);
         }
         Material::Fields(fields) => fields,
@@ -158,8 +173,48 @@ pub fn place(
             set(head, name, &[&fill(prefix)?, field(secret)?])?;
             Ok(None)
         }
-        Placement::Basic { user, password } => {
-            let (user, password) = (field(user)?, field(password)?);
+        Placement::Headers { headers } => {
+            for header in headers {
+                // One that is not required and was not given.
+                let Some(secret) = fields.get(&header.field) else {
+                    continue;
+                };
+                let name = HeaderName::from_bytes(header.name.as_bytes());
+                let name = name.map_err(|_| PlaceError::Header)?;
+                set(head, name, &[&header.prefix, secret])?;
+            }
+            Ok(None)
+        }
+        Placement::Scheme {
+            field: name,
+            begins,
+            scheme,
+            otherwise,
+        } => {
+            let value = field(name)?;
+            let bare = [scheme, otherwise]
+                .iter()
+                .find_map(|own| value.strip_prefix(own.as_str())?.strip_prefix(' '))
+                .unwrap_or(value);
+            let special = bare
+                .split(',')
+                .any(|part| begins.iter().any(|begin| part.starts_with(begin.as_str())));
+            let scheme = if special { scheme } else { otherwise };
+            set(head, AUTHORIZATION, &[scheme, " ", bare])?;
+            // Without the scheme it came with, it is a text of its own.
+            Ok((bare != value).then(|| Zeroizing::new(bare.to_owned())))
+        }
+        Placement::Basic {
+            user,
+            user_name,
+            password,
+        } => {
+            let user = match (user, user_name) {
+                (Some(name), _) => field(name)?,
+                (None, Some(same)) => same,
+                (None, None) => return Err(PlaceError::Credential),
+            };
+            let password = field(password)?;
             let pair = joined(&[user, ":", password]);
             let mut encoded = Zeroizing::new(String::with_capacity(pair.len() * 4 / 3 + 4));
             STANDARD.encode_string(pair.as_bytes(), &mut encoded);
@@ -208,8 +263,19 @@ pub fn place(
             set(head, AUTHORIZATION, &["Bearer ", &token])?;
             Ok(Some(token))
         }
-        Placement::Token => Err(PlaceError::TokenNeeded),
+        Placement::Token { .. } => Err(PlaceError::TokenNeeded),
     }
+}
+
+/// The header that a minted token of the provider's goes into, where it is no bearer.
+fn token_header(provider: &Provider) -> Option<&str> {
+    provider
+        .modes
+        .iter()
+        .find_map(|mode| match &mode.placement {
+            Placement::Token { header } => header.as_deref(),
+            _ => None,
+        })
 }
 
 /// Sets one sensitive header.

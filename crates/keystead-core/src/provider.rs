@@ -28,14 +28,16 @@ pub use catalogue::Catalogue;
 pub use config::Config;
 pub use destination::{Destination, DestinationError};
 pub use fields::{Fields, MAX_CREDENTIAL};
-pub use mint::{MintError, MintedToken, TokenRequest, mint_request, read_token_response};
+pub use mint::{
+    Mint, MintError, MintedToken, Scope, TokenRequest, mint_request, read_token_response,
+};
 pub use model::{
-    Field, HeaderRule, HostRule, Kind, Links, Mint, Mode, Pattern, Placement, Provider,
-    ProviderFault, Scope, Under,
+    Field, HeaderRule, HostRule, Kind, Links, Mode, Pattern, PlacedHeader, Placement, Provider,
+    ProviderFault, Under,
 };
 pub use revoke::{Revoke, revoke_calls};
 pub use test_call::{Conditions, ResultClass, Rule, Status, TestCall, TestRequest, classify};
-pub use usage::{Above, Price, Stream, Usage};
+pub use usage::{Above, Price, Stream, Units, Usage};
 
 /// Why a field of a request is refused; the message never holds the value.
 #[derive(Clone, Debug, PartialEq, Eq)]

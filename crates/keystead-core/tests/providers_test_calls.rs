@@ -1,4 +1,4 @@
-//! Trying credentials: which call is made, how its answer is read, and how tokens are minted.
+//! Trying credentials: which call is made, and how tokens are minted.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,15 +9,14 @@ use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use http::HeaderMap;
 use keystead_core::provider::{
-    Catalogue, Config, Fields, MintError, MintedToken, Mode, Provider, ResultClass, classify,
-    mint_request, read_token_response,
+    Catalogue, Config, Fields, MintError, MintedToken, Provider, ResultClass, mint_request,
+    read_token_response,
 };
 use keystead_core::time::Time;
 use serde_json::{Value, json};
 
-use ResultClass::{BadKey, Down, Expired, Indeterminate, NoPerm, Ok as Works, Quota, Rate};
+use ResultClass::{BadKey, Indeterminate};
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::embedded().unwrap());
 const NOW: Time = Time(1_795_184_100_000_000);
@@ -30,317 +29,6 @@ fn fields(provider: &Provider, credentials: Value) -> Fields {
     match Fields::parse(provider, credentials) {
         Ok((fields, _)) => fields,
         Err(faults) => panic!("{}: {faults:?}", provider.id),
-    }
-}
-
-fn result(provider: &Provider, mode: &Mode, status: u16, body: &str) -> ResultClass {
-    let test = provider.test_of(mode).unwrap();
-    let (result, message) = classify(test, status, &HeaderMap::new(), body.as_bytes());
-    assert!(message.ends_with('.') && message.len() > 10, "{message}");
-    result
-}
-
-/// A provider, its mode, and answers with what they mean.
-type Row = (&'static str, &'static str, Vec<(u16, String, ResultClass)>);
-
-#[test]
-fn answers_mean_what_the_providers_say_they_mean() {
-    let kling = |code: i64| json!({"code": code, "message": "m"}).to_string();
-    let meta = |code: i64, subcode: i64| {
-        json!({"error": {"code": code, "error_subcode": subcode, "message": "m"}}).to_string()
-    };
-    let google = |reason: &str| {
-        json!({"error": {"message": "m", "details": [
-            {"@type": "type.googleapis.com/google.rpc.Help"},
-            {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason},
-        ]}})
-        .to_string()
-    };
-    let youtube = |reason: &str| json!({"error": {"errors": [{"reason": reason}]}}).to_string();
-    let entra = |code: i64| json!({"error": "e", "error_codes": [1, code]}).to_string();
-    let aws =
-        |code: &str| format!("<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>");
-    let xai = |disabled: bool, blocked: bool, team: bool| {
-        json!({"api_key_disabled": disabled, "api_key_blocked": blocked, "team_blocked": team})
-            .to_string()
-    };
-    let openai =
-        |code: &str, kind: &str| json!({"error": {"code": code, "type": kind}}).to_string();
-    let oauth =
-        |error: &str, text: &str| json!({"error": error, "error_description": text}).to_string();
-    let text = str::to_owned;
-    let rows: Vec<Row> = vec![
-        (
-            "openai",
-            "api_key",
-            vec![
-                (200, text("{}"), Works),
-                (
-                    401,
-                    openai("invalid_api_key", "invalid_request_error"),
-                    BadKey,
-                ),
-                (403, openai("missing_scope", "x"), NoPerm),
-                (
-                    403,
-                    openai("unsupported_country_region_territory", "x"),
-                    Indeterminate,
-                ),
-                (429, openai("rate_limit_exceeded", "requests"), Rate),
-                (
-                    429,
-                    openai("credit_balance_exhausted", "insufficient_quota"),
-                    Quota,
-                ),
-                (429, openai("insufficient_quota", "x"), Quota),
-                (500, text("no json"), Down),
-                (302, text(""), Indeterminate),
-            ],
-        ),
-        (
-            "anthropic",
-            "api_key",
-            vec![
-                (200, text("{}"), Works),
-                (401, text("{}"), BadKey),
-                (404, text("{}"), BadKey),
-                (403, text("{}"), NoPerm),
-                (429, text("{}"), Rate),
-                (529, text("{}"), Down),
-                (
-                    400,
-                    text(r#"{"error":{"message":"Your credit balance is too low"}}"#),
-                    Quota,
-                ),
-                (
-                    400,
-                    text(r#"{"error":{"type":"invalid_request_error"}}"#),
-                    Indeterminate,
-                ),
-            ],
-        ),
-        (
-            "google_gemini",
-            "api_key",
-            vec![
-                (200, text("{}"), Works),
-                (400, google("API_KEY_INVALID"), BadKey),
-                (400, google("OTHER"), Indeterminate),
-                (
-                    400,
-                    text(r#"{"error":{"message":"API key expired. Please renew"}}"#),
-                    Expired,
-                ),
-                (403, google("SERVICE_DISABLED"), NoPerm),
-                (401, text("{}"), BadKey),
-                (
-                    429,
-                    text(r#"{"error":{"message":"You exceeded your current quota"}}"#),
-                    Quota,
-                ),
-                (429, text("{}"), Rate),
-            ],
-        ),
-        (
-            "xai",
-            "api_key",
-            vec![
-                (200, xai(false, false, false), Works),
-                (200, xai(true, false, false), BadKey),
-                (200, xai(false, true, false), BadKey),
-                (200, xai(false, false, true), NoPerm),
-                (200, text("<html>"), Indeterminate),
-                (400, text("{}"), BadKey),
-                (401, text("{}"), BadKey),
-                (403, text("{}"), NoPerm),
-                (429, text("{}"), Rate),
-            ],
-        ),
-        (
-            "youtube",
-            "api_key",
-            vec![
-                (200, text("{}"), Works),
-                (400, google("API_KEY_INVALID"), BadKey),
-                (400, youtube("keyInvalid"), BadKey),
-                (403, youtube("accessNotConfigured"), NoPerm),
-                (403, youtube("quotaExceeded"), Quota),
-                (403, youtube("dailyLimitExceeded"), Quota),
-                (403, youtube("rateLimitExceeded"), Rate),
-                (401, youtube("authError"), Expired),
-            ],
-        ),
-        (
-            "kling",
-            "access_key_secret_key",
-            vec![
-                (200, kling(0), Works),
-                (200, kling(1), Indeterminate),
-                (200, kling(1102), Quota),
-                (200, text("<html>"), Indeterminate),
-                (401, kling(1000), BadKey),
-                (401, kling(1002), BadKey),
-                (401, kling(1003), Indeterminate),
-                (401, kling(1004), Indeterminate),
-                (429, kling(1100), Quota),
-                (429, kling(1102), Quota),
-                (403, kling(1103), NoPerm),
-                (429, kling(1302), Rate),
-                (500, text(""), Down),
-            ],
-        ),
-        (
-            "whatsapp_cloud",
-            "access_token",
-            vec![
-                (200, text(r#"{"id":"1"}"#), Works),
-                (401, meta(190, 463), Expired),
-                (401, meta(190, 460), BadKey),
-                (401, meta(190, 0), BadKey),
-                (401, meta(0, 0), BadKey),
-                (403, meta(10, 0), NoPerm),
-                (403, meta(299, 0), NoPerm),
-                (500, meta(3, 0), NoPerm),
-                (400, meta(100, 33), NoPerm),
-                (400, meta(100, 0), Indeterminate),
-                (400, meta(80007, 0), Rate),
-                (403, meta(368, 0), NoPerm),
-                (500, meta(1, 0), Down),
-            ],
-        ),
-        (
-            "twilio",
-            "auth_token",
-            vec![
-                (200, text(r#"{"status":"active"}"#), Works),
-                (200, text(r#"{"status":"suspended"}"#), NoPerm),
-                (200, text(r#"{"status":"closed"}"#), NoPerm),
-                (200, text("{}"), Indeterminate),
-                (401, text(r#"{"code":20003}"#), BadKey),
-                (404, text(r#"{"code":20404}"#), NoPerm),
-                (429, text(r#"{"code":20429}"#), Rate),
-            ],
-        ),
-        (
-            "twilio",
-            "api_key",
-            vec![
-                (200, text(r#"{"messages":[]}"#), Works),
-                (401, text("{}"), BadKey),
-                (403, text("{}"), NoPerm),
-                (404, text("{}"), NoPerm),
-            ],
-        ),
-        (
-            "aws_access_key",
-            "access_key",
-            vec![
-                (200, text("<GetCallerIdentityResponse/>"), Works),
-                (403, aws("InvalidClientTokenId"), BadKey),
-                (403, aws("SignatureDoesNotMatch"), BadKey),
-                (
-                    403,
-                    text("SignatureDoesNotMatch: Signature expired: 2026 is now earlier"),
-                    Indeterminate,
-                ),
-                (403, aws("ExpiredToken"), Expired),
-                (
-                    400,
-                    text(r#"{"Error":{"Code":"ExpiredTokenException"}}"#),
-                    Expired,
-                ),
-                (403, aws("AccessDenied"), NoPerm),
-                (400, aws("Throttling"), Rate),
-                (503, aws("Throttling"), Rate),
-                (403, text("a proxy"), Indeterminate),
-            ],
-        ),
-        (
-            "gcp_service_account",
-            "service_account",
-            vec![
-                (
-                    400,
-                    oauth("invalid_grant", "Invalid JWT Signature."),
-                    BadKey,
-                ),
-                (
-                    400,
-                    oauth("invalid_grant", "Invalid grant: account not found"),
-                    BadKey,
-                ),
-                (
-                    400,
-                    oauth(
-                        "invalid_grant",
-                        "Invalid JWT: Token must be a short-lived token",
-                    ),
-                    Indeterminate,
-                ),
-                (401, oauth("unauthorized_client", "x"), NoPerm),
-                (503, text(""), Down),
-            ],
-        ),
-        (
-            "azure_service_principal",
-            "client_secret",
-            vec![
-                (401, entra(7_000_215), BadKey),
-                (401, entra(7_000_222), Expired),
-                (400, entra(700_016), BadKey),
-                (400, entra(90_002), BadKey),
-                (401, entra(7_000_112), NoPerm),
-                (400, entra(53_003), NoPerm),
-                (400, entra(50_196), Rate),
-                (429, text("{}"), Rate),
-                (400, entra(9_002_313), Indeterminate),
-            ],
-        ),
-        (
-            "generic_bearer",
-            "api_key",
-            vec![
-                (204, text(""), Works),
-                (401, text(""), BadKey),
-                (403, text(""), NoPerm),
-                (429, text(""), Rate),
-                (404, text(""), Indeterminate),
-                (405, text(""), Indeterminate),
-                (301, text(""), Indeterminate),
-                (502, text(""), Down),
-            ],
-        ),
-    ];
-    for listed in CATALOGUE.list() {
-        assert!(
-            rows.iter().any(|(id, ..)| *id == listed.id),
-            "{}",
-            listed.id
-        );
-    }
-    for (id, mode, answers) in rows {
-        let provider = provider(id);
-        let mode = provider.mode(mode).unwrap();
-        for (status, body, expected) in answers {
-            let found = result(provider, mode, status, &body);
-            assert_eq!(found, expected, "{id}: {status} {body}");
-        }
-    }
-}
-
-#[test]
-fn a_broken_body_is_no_verdict_on_a_key() {
-    for provider in CATALOGUE.list() {
-        for mode in &provider.modes {
-            for body in ["", "<html>", "[[[[", "null", "\u{0}"] {
-                for status in [301, 404, 418, 500, 503] {
-                    let found = result(provider, mode, status, body);
-                    let documented = provider.id == "anthropic" && status == 404;
-                    assert!(found != BadKey || documented, "{}: {status}", provider.id);
-                    assert_ne!(found, Works, "{}: {status}", provider.id);
-                }
-            }
-        }
     }
 }
 
@@ -511,7 +199,9 @@ fn an_azure_token_is_for_the_host_that_is_called() {
     }
     assert_eq!(mint("t", "evil.example").err(), Some(MintError::Scope));
     assert_eq!(
-        azure.token_scope(&config, "graph.microsoft.com").as_deref(),
+        azure
+            .token_scope(&credential("t"), &config, "graph.microsoft.com")
+            .as_deref(),
         Some("https://graph.microsoft.com/.default")
     );
 

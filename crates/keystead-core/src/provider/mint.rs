@@ -4,11 +4,13 @@
 //! key file could point elsewhere); a token lasts from 30 seconds to a year, whatever the answer
 //! claims.
 
+mod model;
+
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::json;
@@ -17,11 +19,14 @@ use zeroize::{Zeroize, Zeroizing};
 use super::config::Config;
 use super::destination::Destination;
 use super::fields::Fields;
-use super::model::{Mint, Provider};
-use super::template::Into;
+use super::model::Provider;
+use super::oauth::{ClientAuth, basic};
+use super::template::{self, Into};
 use super::test_call::{ResultClass, TestCall, classify, filling};
 use super::{body, endpoint};
 use crate::time::Time;
+
+pub use model::{Mint, Scope};
 
 const LEAST_LIFE: i64 = 30;
 const MOST_LIFE: i64 = 366 * 86_400;
@@ -53,11 +58,11 @@ pub enum MintError {
     /// The credential is none of this provider's that mints.
     #[error("the credential is not one that tokens are made from")]
     Credential,
-    /// The private key is not an RSA key in PKCS#8 PEM.
-    #[error("the private key is not an RSA key in PKCS#8 PEM")]
+    /// The private key is not an RSA key in PEM.
+    #[error("the private key is not an RSA key in PEM; give the whole file as it was downloaded")]
     PrivateKey,
     /// No scope is known for the host.
-    #[error("no scope is known for that host")]
+    #[error("no token is made for that host with these settings; check the integration's settings")]
     Scope,
     /// A part of the credential does not fit into the token endpoint's address.
     #[error("the token endpoint cannot be named with this credential")]
@@ -90,11 +95,12 @@ impl MintedToken {
 
 impl Provider {
     /// The scope that a token for the host has; two hosts with one scope can share a token.
-    /// `None` where the host takes no minted token.
-    pub fn token_scope(&self, config: &Config, host: &str) -> Option<String> {
-        self.modes
-            .iter()
-            .find_map(|mode| mode.mint.as_ref())?
+    /// `None` where no token is made from the credential, or none for that host.
+    pub fn token_scope(&self, fields: &Fields, config: &Config, host: &str) -> Option<String> {
+        fields
+            .mode(self)?
+            .mint
+            .as_ref()?
             .scopes()
             .iter()
             .find(|scope| scope.host.matches(host))
@@ -112,8 +118,14 @@ pub fn mint_request(
 ) -> Result<TokenRequest, MintError> {
     let mode = fields.mode(provider).ok_or(MintError::Credential)?;
     let mint = mode.mint.as_ref().ok_or(MintError::Credential)?;
-    let scope = provider.token_scope(config, host).ok_or(MintError::Scope)?;
+    let scope = provider
+        .token_scope(fields, config, host)
+        .ok_or(MintError::Scope)?;
     let field = |name: &str| fields.get(name).ok_or(MintError::Credential);
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    // Some refuse whoever does not say what he is.
+    headers.insert(USER_AGENT, HeaderValue::from_static("keystead"));
     let form = match mint {
         Mint::JwtBearer { token_url, .. } => {
             let mut claims = json!({
@@ -135,23 +147,65 @@ pub fn mint_request(
                 ("assertion", &assertion),
             ])
         }
-        Mint::ClientCredentials { .. } => body::form(&[
-            ("grant_type", "client_credentials"),
-            ("client_id", field("client_id")?),
-            ("client_secret", field("client_secret")?),
-            ("scope", &scope),
-        ]),
+        Mint::ClientCredentials {
+            client_id,
+            client_secret,
+            client_auth,
+            grant_type,
+            form,
+            ..
+        } => {
+            let (id, secret) = (field(client_id)?, field(client_secret)?);
+            let mut pairs = vec![("grant_type", grant_type.as_str())];
+            match client_auth {
+                ClientAuth::Basic => {
+                    let value = basic(id, secret).map_err(|_| MintError::Credential)?;
+                    headers.insert(AUTHORIZATION, value);
+                }
+                ClientAuth::Body => pairs.extend([("client_id", id), ("client_secret", secret)]),
+                ClientAuth::None => pairs.push(("client_id", id)),
+            }
+            if !scope.is_empty() {
+                pairs.push(("scope", &scope));
+            }
+            let further: Vec<(&str, String)> = form
+                .iter()
+                .map(|(name, value)| {
+                    let value = template::fill(value, Into::Plain, |name| {
+                        filling(provider, mode, fields, config, name)
+                    });
+                    Ok((name.as_str(), value.map_err(|_| MintError::Endpoint)?))
+                })
+                .collect::<Result<_, MintError>>()?;
+            pairs.extend(further.iter().map(|(name, value)| (*name, value.as_str())));
+            body::form(&pairs)
+        }
+        Mint::GithubApp { .. } => {
+            // Lives at most ten minutes; begins a minute ago, for a clock that is ahead.
+            let claims = json!({
+                "exp": now.seconds() + 540,
+                "iat": now.seconds() - 60,
+                "iss": field("app_id")?,
+            });
+            let header = json!({"alg": "RS256", "typ": "JWT"});
+            let jwt = sign_rs256(field("private_key")?, &header, &claims)?;
+            let mut bearer = Zeroizing::new(String::with_capacity("Bearer ".len() + jwt.len()));
+            bearer.push_str("Bearer ");
+            bearer.push_str(&jwt);
+            let mut value = HeaderValue::from_str(&bearer).map_err(|_| MintError::PrivateKey)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+            Zeroizing::default()
+        }
     };
     let (home, path) = endpoint::fill(provider, config, mint.token_url(), |name| {
         filling(provider, mode, fields, config, name)
     })
     .ok_or(MintError::Endpoint)?;
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/x-www-form-urlencoded"),
-    );
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    if !form.is_empty() {
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(CONTENT_TYPE, kind);
+    }
     Ok(TokenRequest {
         destination: provider.dialled(home),
         path,
@@ -169,9 +223,13 @@ pub fn read_token_response<'t>(
 ) -> Result<MintedToken, (ResultClass, &'t str)> {
     #[derive(Deserialize)]
     struct Answer {
+        // GitHub has names of its own for both.
+        #[serde(alias = "token")]
         access_token: String,
         #[serde(default)]
         expires_in: Option<serde_json::Value>,
+        #[serde(default)]
+        expires_at: Option<serde_json::Value>,
     }
     if !(200..300).contains(&status) {
         return Err(classify(test, status, &HeaderMap::new(), body));
@@ -191,7 +249,11 @@ pub fn read_token_response<'t>(
         }
         // Some endpoints quote the number.
         Some(serde_json::Value::String(seconds)) => seconds.parse().ok(),
-        _ => None,
+        _ => answer
+            .expires_at
+            .as_ref()
+            .and_then(|at| Time::parse_rfc3339(at.as_str()?))
+            .map(|at| at.seconds().saturating_sub(now.seconds())),
     };
     let life = life.unwrap_or(SILENT_LIFE).clamp(LEAST_LIFE, MOST_LIFE);
     Ok(MintedToken {
@@ -228,18 +290,25 @@ fn sign_rs256(
 }
 
 fn rsa_key(pem: &str) -> Result<RsaKeyPair, MintError> {
-    let body = pem
-        .trim()
-        .strip_prefix("-----BEGIN PRIVATE KEY-----")
-        .and_then(|rest| rest.strip_suffix("-----END PRIVATE KEY-----"))
-        .ok_or(MintError::PrivateKey)?;
+    let between = |begin: &str, end: &str| pem.trim().strip_prefix(begin)?.strip_suffix(end);
+    let pkcs8 = between("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----");
+    // As GitHub gives them out.
+    let pkcs1 = between(
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "-----END RSA PRIVATE KEY-----",
+    );
+    let body = pkcs8.or(pkcs1).ok_or(MintError::PrivateKey)?;
     let mut base64 = Zeroizing::new(String::with_capacity(body.len()));
     base64.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
     let mut der = Zeroizing::new(Vec::with_capacity(base64.len()));
     STANDARD
         .decode_vec(base64.as_bytes(), &mut der)
         .map_err(|_| MintError::PrivateKey)?;
-    let key = rsa::KeyPair::from_pkcs8(&der).map_err(|_| MintError::PrivateKey);
+    let key = match pkcs8 {
+        Some(_) => rsa::KeyPair::from_pkcs8(&der),
+        None => rsa::KeyPair::from_der(&der),
+    };
+    let key = key.map_err(|_| MintError::PrivateKey);
     der.zeroize();
     key
 }

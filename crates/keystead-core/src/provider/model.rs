@@ -5,6 +5,7 @@ use std::fmt;
 use http::{HeaderName, Method};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::mint::Mint;
 use super::oauth::OAuth;
 use super::revoke::Revoke;
 use super::test_call::TestCall;
@@ -247,10 +248,31 @@ pub enum Placement {
         /// The field.
         field: String,
     },
+    /// Several headers at once. One whose field is not given is left out.
+    Headers {
+        /// The headers.
+        headers: Vec<PlacedHeader>,
+    },
+    /// `Authorization: <scheme> <field>`, where the scheme goes by how the value begins. One that
+    /// the value brings along is taken off first.
+    Scheme {
+        /// The field; it may be several values, separated by commas.
+        field: String,
+        /// What one of its values begins with for `scheme`.
+        begins: Vec<String>,
+        /// The scheme for those.
+        scheme: String,
+        /// The scheme for others.
+        otherwise: String,
+    },
     /// `Authorization: Basic base64(user:password)`.
     Basic {
         /// The field with the user.
-        user: String,
+        #[serde(default)]
+        user: Option<String>,
+        /// The user, where all credentials have the same.
+        #[serde(default)]
+        user_name: Option<String>,
         /// The field with the password.
         password: String,
     },
@@ -281,54 +303,25 @@ pub enum Placement {
         /// `nbf` is so many seconds ago.
         backdate: i64,
     },
-    /// A bearer token that is minted first; see [`Mint`].
-    Token,
-}
-
-/// How a token is made from the credential. The token endpoint is never the caller's to name.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Mint {
-    /// RFC 7523, RS256: the fields `client_email`, `private_key`, `private_key_id`.
-    JwtBearer {
-        /// The token endpoint.
-        token_url: String,
-        /// The scopes, by host.
-        scopes: Vec<Scope>,
-    },
-    /// RFC 6749 section 4.4: the fields `client_id`, `client_secret`, in the body.
-    ClientCredentials {
-        /// The token endpoint; a template.
-        token_url: String,
-        /// The scopes, by host.
-        scopes: Vec<Scope>,
+    /// A token that is minted first; see [`Mint`].
+    Token {
+        /// The header that carries it; without one, it is a bearer.
+        #[serde(default)]
+        header: Option<String>,
     },
 }
 
-impl Mint {
-    pub(super) fn scopes(&self) -> &[Scope] {
-        match self {
-            Mint::JwtBearer { scopes, .. } | Mint::ClientCredentials { scopes, .. } => scopes,
-        }
-    }
-
-    pub(super) fn token_url(&self) -> &str {
-        match self {
-            Mint::JwtBearer { token_url, .. } | Mint::ClientCredentials { token_url, .. } => {
-                token_url
-            }
-        }
-    }
-}
-
-/// The scope that a token for a host needs.
+/// One of several headers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scope {
-    /// Which hosts.
-    pub host: HostRule,
-    /// The scope; a template over the config.
-    pub scope: String,
+pub struct PlacedHeader {
+    /// The header's name.
+    pub name: String,
+    /// What stands before the field.
+    #[serde(default)]
+    pub prefix: String,
+    /// The field.
+    pub field: String,
 }
 
 /// A header that calls need beside the credential.

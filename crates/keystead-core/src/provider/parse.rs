@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::destination::{is_plain_https, origin};
 use super::is_name;
-use super::model::{Field, HostRule, Kind, Mint, Mode, Placement, Provider, ProviderFault};
+use super::mint::Mint;
+use super::model::{Field, HostRule, Kind, Mode, Placement, Provider, ProviderFault};
 use super::oauth::imply;
 use super::revoke::is_page;
 use super::template;
@@ -100,8 +101,12 @@ impl Provider {
         // Every label that a setting gives is a sample here; at use, the same check is made again.
         let sample = |text: &str| {
             template::fill(text, template::Into::Host, |name| {
-                let default = self.setting(name)?.default.as_deref();
-                Some((default.unwrap_or("sample").into(), false))
+                let setting = self.setting(name)?;
+                let default = setting.default.as_deref();
+                Some((
+                    default.unwrap_or("sample").into(),
+                    setting.kind == Kind::Select,
+                ))
             })
         };
         for rule in &self.hosts {
@@ -201,8 +206,48 @@ impl Provider {
                 )?;
                 has_field(&key, mode, field)
             }
-            Placement::Basic { user, password } => {
-                has_field(&key, mode, user)?;
+            Placement::Headers { headers } => {
+                require(!headers.is_empty(), &format!("{key}.headers: at least one"))?;
+                for header in headers {
+                    require(
+                        http::HeaderName::from_lowercase(header.name.as_bytes()).is_ok(),
+                        &format!(
+                            "{key}.headers: `{}` is no lower-case header name",
+                            header.name
+                        ),
+                    )?;
+                    has_field(&key, mode, &header.field)?;
+                }
+                Ok(())
+            }
+            Placement::Scheme {
+                field,
+                begins,
+                scheme,
+                otherwise,
+            } => {
+                let word = |text: &String| {
+                    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric())
+                };
+                require(
+                    word(scheme) && word(otherwise) && !begins.iter().any(String::is_empty),
+                    &format!(
+                        "{key}: `scheme` and `otherwise` are words, and `begins` is not empty"
+                    ),
+                )?;
+                has_field(&key, mode, field)
+            }
+            Placement::Basic {
+                user,
+                user_name,
+                password,
+            } => {
+                require(
+                    user.is_some() != user_name.is_some(),
+                    &format!("{key}: either `user` or `user_name`"),
+                )?;
+                user.iter()
+                    .try_for_each(|user| has_field(&key, mode, user))?;
                 has_field(&key, mode, password)
             }
             Placement::SigV4 {
@@ -227,10 +272,17 @@ impl Provider {
                     &format!("{key}: lifetime is 60 to 3600 seconds, backdate 0 to 300"),
                 )
             }
-            Placement::Token => require(
-                mode.mint.is_some(),
-                &format!("{key}: `token` needs the mode's `mint`"),
-            ),
+            Placement::Token { header } => {
+                require(
+                    mode.mint.is_some(),
+                    &format!("{key}: `token` needs the mode's `mint`"),
+                )?;
+                let name = header.as_deref().unwrap_or("authorization");
+                require(
+                    http::HeaderName::from_lowercase(name.as_bytes()).is_ok(),
+                    &format!("{key}.header: no lower-case header name"),
+                )
+            }
         }
     }
 
@@ -241,7 +293,18 @@ impl Provider {
         let key = format!("{key}.mint");
         let needed: &[&str] = match mint {
             Mint::JwtBearer { .. } => &["client_email", "private_key", "private_key_id"],
-            Mint::ClientCredentials { .. } => &["client_id", "client_secret"],
+            Mint::ClientCredentials {
+                client_id,
+                client_secret,
+                form,
+                ..
+            } => {
+                for (name, value) in form {
+                    self.check_names(&format!("{key}.form.{name}"), mode, value, &[])?;
+                }
+                &[client_id.as_str(), client_secret.as_str()]
+            }
+            Mint::GithubApp { .. } => &["app_id", "private_key"],
         };
         for name in needed {
             has_field(&key, mode, name)?;
@@ -277,6 +340,10 @@ impl Provider {
                 &format!("{key}.path: must be absolute"),
             )?;
             self.check_names(&format!("{key}.path"), mode, path, &CLOCK)?;
+            if let Some(host) = &test.host {
+                let own = self.hosts.iter().any(|rule| rule.text == *host);
+                require(own, &format!("{key}.host: is not one of `hosts`"))?;
+            }
         }
         for (name, value) in &test.headers {
             require(

@@ -78,6 +78,10 @@ pub struct TestCall {
     /// GET unless said otherwise.
     #[serde(default = "get", deserialize_with = "method")]
     pub method: Method,
+    /// Which of the provider's hosts, where it is not that of `base_url`; a template over the
+    /// config.
+    #[serde(default)]
+    pub host: Option<String>,
     /// The path and query; a template.
     #[serde(default)]
     pub path: Option<String>,
@@ -153,7 +157,9 @@ pub enum Status {
 pub struct TestRequest {
     /// GET or POST.
     pub method: Method,
-    /// The path on the provider's own host.
+    /// Which of the provider's hosts, where it is not that of the base URL.
+    pub host: Option<String>,
+    /// The path there.
     pub path: String,
     /// What follows the question mark.
     pub query: Option<String>,
@@ -185,6 +191,10 @@ impl Provider {
             _ => filling(self, mode, fields, config, name),
         });
         let target = target.ok()?;
+        let host = match &test.host {
+            Some(host) => Some(config.fill(self, host, Into::Host).ok()?),
+            None => None,
+        };
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
             None => (target, None),
@@ -198,6 +208,7 @@ impl Provider {
         }
         Some(TestRequest {
             method: test.method.clone(),
+            host,
             path,
             query,
             headers,

@@ -10,10 +10,11 @@ use super::parse::{Check, require};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
-    /// The path; a segment `*` is any one.
+    /// The path; one that ends in a slash is what paths begin with.
     pub path: String,
     /// Tokens that went in.
-    pub input: String,
+    #[serde(default)]
+    pub input: Option<String>,
     /// Tokens that came out. Embeddings have none.
     #[serde(default)]
     pub output: Option<String>,
@@ -26,6 +27,12 @@ pub struct Usage {
     /// Tokens spent on thinking.
     #[serde(default)]
     pub reasoning: Option<String>,
+    /// What the call cost, in US dollars; it goes before any table of prices.
+    #[serde(default)]
+    pub cost: Option<String>,
+    /// What is counted where it is not tokens.
+    #[serde(default)]
+    pub units: Option<Units>,
     /// Whether `input` counts `cached` too.
     #[serde(default)]
     pub input_has_cached: bool,
@@ -35,9 +42,24 @@ pub struct Usage {
     /// How the counts of a stream's events become one.
     #[serde(default)]
     pub stream: Stream,
-    /// What stands before the pointers in a stream's events, such as `/response`.
+    /// What may stand before the pointers in a stream's events, such as `/response`; the empty
+    /// one for nothing. Without any, nothing does.
     #[serde(default)]
-    pub stream_pointer: Option<String>,
+    pub stream_pointer: Vec<String>,
+}
+
+/// What is counted where it is not tokens: either a pointer or a header.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Units {
+    /// Such as `seconds`.
+    pub name: String,
+    /// Where the answer says how many.
+    #[serde(default)]
+    pub pointer: Option<String>,
+    /// The header that says how many.
+    #[serde(default)]
+    pub header: Option<String>,
 }
 
 /// How the counts of a stream's events become one.
@@ -99,19 +121,39 @@ impl Usage {
             &format!("usage: `{}` is no path", self.path),
         )?;
         let pointers = [
-            ("input", Some(&self.input)),
+            ("input", self.input.as_ref()),
             ("output", self.output.as_ref()),
             ("cached", self.cached.as_ref()),
             ("cache_write", self.cache_write.as_ref()),
             ("reasoning", self.reasoning.as_ref()),
-            ("stream_pointer", self.stream_pointer.as_ref()),
+            ("cost", self.cost.as_ref()),
+            (
+                "units",
+                self.units.as_ref().and_then(|u| u.pointer.as_ref()),
+            ),
         ];
+        let before = self.stream_pointer.iter().filter(|p| !p.is_empty());
+        let pointers = pointers
+            .into_iter()
+            .chain(before.map(|before| ("stream_pointer", Some(before))));
         for (name, pointer) in pointers {
             require(
                 pointer.is_none_or(|pointer| pointer.starts_with('/')),
                 &format!("usage of {}: {name}: must begin with a slash", self.path),
             )?;
         }
+        require(
+            self.input.is_some() != self.units.is_some(),
+            &format!("usage of {}: either `input` or `units`", self.path),
+        )?;
+        let one = |units: &Units| units.pointer.is_some() != units.header.is_some();
+        require(
+            self.units.as_ref().is_none_or(one),
+            &format!(
+                "usage of {}: units: either `pointer` or `header`",
+                self.path
+            ),
+        )?;
         let needs = |has: bool, part: &Option<String>| !has || part.is_some();
         require(
             needs(self.input_has_cached, &self.cached)

@@ -147,7 +147,7 @@ impl Provider {
             !reply.success.is_empty() && reply.success.iter().all(|s| (200..300).contains(s)),
             &format!("{key}.success: at least one, each of 2xx"),
         )?;
-        let named = |pointer: &str| pointer.starts_with('/');
+        let named = |pointers: &str| pointers.split('|').all(|one| one.starts_with('/'));
         for (name, pointer) in [
             ("ok", reply.ok.as_deref()),
             ("access_token", Some(reply.access_token.as_str())),

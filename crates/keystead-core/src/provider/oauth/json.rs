@@ -25,8 +25,13 @@ impl Json {
         serde_json::from_slice(text).ok()
     }
 
-    /// What the pointer (RFC 6901) leads to. The empty one leads nowhere; null is nothing.
+    /// What the pointer (RFC 6901) leads to; of several, with `|` between them, the first that
+    /// leads anywhere. The empty one leads nowhere; null is nothing.
     pub(in crate::provider) fn at(&self, pointer: &str) -> Option<&Json> {
+        pointer.split('|').find_map(|pointer| self.at_one(pointer))
+    }
+
+    fn at_one(&self, pointer: &str) -> Option<&Json> {
         let mut value = self;
         for segment in pointer.strip_prefix('/')?.split('/') {
             let name = segment.replace("~1", "/").replace("~0", "~");

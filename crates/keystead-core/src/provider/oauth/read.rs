@@ -9,7 +9,7 @@ use http::header::RETRY_AFTER;
 use zeroize::Zeroizing;
 
 use super::json::Json;
-use super::model::{Means, OAuth, RefreshClass, Reply};
+use super::model::{Means, OAuth, Reply};
 use crate::egress::canonical_host;
 use crate::provider::model::Provider;
 use crate::provider::test_call::Answer;
@@ -100,11 +100,9 @@ pub fn read_tokens(
     check_type(reply, &json)?;
     let access = token(&json, &reply.access_token)?
         .ok_or_else(|| Refusal::unusable("reply_without_token"))?;
-    let mut refresh = token(&json, &reply.refresh_token)?;
-    // A single-use token is dead once it was taken, whatever the reply leaves out.
-    if oauth.refresh.class != RefreshClass::SingleUse {
-        refresh = refresh.or_else(|| kept(before, "refresh_token"));
-    }
+    // A reply without one leaves the old one in force (RFC 6749 section 6), whatever is known of
+    // the provider: some replace it only where the app is set up so.
+    let refresh = token(&json, &reply.refresh_token)?.or_else(|| kept(before, "refresh_token"));
     let life = seconds(json.at(&reply.expires_in))
         .map_err(|()| Refusal::unusable("expires_in"))?
         .or(oauth.refresh.lifetime)
