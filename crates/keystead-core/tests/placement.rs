@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, Method};
 use keystead_core::placement::{Head, Material, PlaceError, place, strip};
-use keystead_core::provider::{Catalogue, Config, Fields, Provider, read_token_response};
+use keystead_core::provider::{
+    Catalogue, Config, Fields, Mode, Provider, oauth::read_tokens, read_token_response,
+};
 use keystead_core::time::Time;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -117,9 +119,10 @@ fn every_provider_is_placed_as_the_vectors_say() {
         }
     }
     for provider in catalogue.list() {
-        // The key file needs a real key; minting has tests of its own.
+        // Minting and grants have tests of their own.
+        let given = |mode: &Mode| mode.mint.is_none() && mode.oauth.is_none();
         assert!(
-            seen.contains(&provider.id) || provider.id == "gcp_service_account",
+            seen.contains(&provider.id) || !provider.modes.iter().any(given),
             "{} has no vector",
             provider.id
         );
@@ -149,6 +152,83 @@ fn a_minted_token_is_placed_as_a_bearer() {
     assert_eq!(head.headers["authorization"], "Bearer ya29.canary");
     assert!(head.headers["authorization"].is_sensitive());
     assert_eq!(head.query, None);
+}
+
+#[test]
+fn a_minted_token_is_placed_where_the_provider_takes_it() {
+    let shopify = EMBEDDED.get("shopify").unwrap();
+    let (config, _) = Config::parse(shopify, &json!({"shop": "canary"})).unwrap();
+    let mode = shopify.mode("client_credentials").unwrap();
+    let answer = br#"{"access_token":"shpat_canary","expires_in":86399}"#;
+    let token = read_token_response(mode.test.as_ref().unwrap(), 200, answer, NOW);
+    let mut head = head("canary.myshopify.com", "/admin/api/2026-07/shop.json", None);
+    head.headers
+        .append("x-shopify-access-token", "caller".parse().unwrap());
+    let token = token.ok().unwrap();
+    place(
+        shopify,
+        Material::Token(&token),
+        &config,
+        &mut head,
+        NOW,
+        None,
+    )
+    .unwrap();
+    assert_eq!(head.headers["x-shopify-access-token"], "shpat_canary");
+    assert_eq!(head.headers.len(), 1);
+}
+
+#[test]
+fn every_grant_places_its_access_token_and_no_other_part() {
+    let mut grants = 0;
+    for provider in EMBEDDED.list() {
+        let Some(mode) = provider.oauth_mode() else {
+            continue;
+        };
+        grants += 1;
+        let reply = json!({
+            "ok": true, "access_token": "canary-access", "refresh_token": "canary-refresh",
+            "token_type": mode.oauth.as_ref().unwrap().reply.token_types[0], "scope": "canary",
+        });
+        let status = mode.oauth.as_ref().unwrap().reply.success[0];
+        let (config, none) = (Config::default(), HeaderMap::new());
+        let body = reply.to_string();
+        let tokens = read_tokens(provider, &config, status, &none, body.as_bytes(), NOW, None);
+        let fields = tokens.ok().unwrap().fields;
+        assert_eq!(
+            fields.mode(provider).unwrap().id,
+            mode.id,
+            "{}",
+            provider.id
+        );
+        let mut head = head("of.the.provider", "/x", None);
+        head.headers
+            .append("authorization", "Bearer caller".parse().unwrap());
+        let material = Material::Fields(&fields);
+        place(provider, material, &config, &mut head, NOW, None).unwrap();
+        let own: Vec<&str> = head
+            .headers
+            .values()
+            .filter(|value| value.is_sensitive())
+            .map(|value| value.to_str().unwrap())
+            .collect();
+        assert!(
+            matches!(own[..], ["Bearer canary-access" | "canary-access"]),
+            "{}: {own:?}",
+            provider.id
+        );
+        let all: String = head
+            .headers
+            .values()
+            .filter_map(|v| v.to_str().ok())
+            .collect();
+        assert!(
+            !all.contains("refresh") && !all.contains("caller"),
+            "{}",
+            provider.id
+        );
+    }
+    assert_eq!(grants, 21);
 }
 
 #[test]
