@@ -1,7 +1,11 @@
 //! What every database must do, in named behaviours.
 
+mod consents;
 mod log;
 mod notes;
+mod renewals;
+mod revocations;
+mod rotations;
 
 use keystead_core::action::{Outcome, Role};
 use keystead_core::entry::Leaf;
@@ -12,8 +16,12 @@ use keystead_store::{
     TenantKeyState, TenantState,
 };
 
+use self::consents::*;
 use self::log::*;
 use self::notes::*;
+use self::renewals::*;
+use self::revocations::*;
+use self::rotations::*;
 use crate::fixture::*;
 
 macro_rules! conformance {
@@ -49,6 +57,28 @@ conformance! {
     notes_only_move_forward,
     odd_text_of_one_caller_does_not_fail_the_others,
     a_text_that_cannot_be_stored_is_invalid_wherever_it_is_asked_for,
+    tokens_are_put_whole_and_only_forward,
+    of_two_takers_of_one_lease_one_wins,
+    a_lease_is_not_taken_before_its_end_by_the_databases_clock,
+    a_holder_whose_lease_was_taken_over_changes_nothing,
+    a_writer_with_an_older_version_of_the_tokens_changes_nothing,
+    stored_tokens_end_the_lease_and_the_failures,
+    an_integration_works_again_only_where_its_renewal_had_failed_it,
+    a_lease_that_brought_nothing_is_freed_and_says_why,
+    tokens_that_are_given_up_are_not_renewed_and_the_integration_says_so,
+    tokens_that_are_due_are_found_across_tenants,
+    the_clock_is_the_times,
+    a_state_is_taken_once_and_found_by_its_hash,
+    a_consent_goes_with_its_integration_and_its_session,
+    a_session_is_claimed_by_one_browser_and_closed_once,
+    what_has_expired_is_forgotten_and_nothing_else,
+    a_revocation_is_settled_once_and_what_was_sealed_goes,
+    a_revocation_that_is_tried_again_stays_whole,
+    a_batch_of_the_platforms_goes_across_tenants,
+    a_closed_batch_has_nothing_pending_and_takes_nothing_more,
+    integrations_to_revoke_are_those_that_the_log_says_were_used,
+    a_rotation_goes_on_for_one_of_two,
+    a_duty_is_one_nodes_until_its_end,
 }
 
 async fn the_tail(store: &Store) -> String {
@@ -446,7 +476,7 @@ async fn a_change_against_an_older_revision_is_a_conflict(store: Store) {
 
 async fn deleting_an_integration_destroys_every_version(store: Store) {
     let (tenant, key) = tenant(&store).await;
-    let row = connected(&store, (tenant, key), "main").await;
+    let row = granted(&store, (tenant, key), "main", 1).await.integration;
     let effect = replace(credential(tenant, row.id, 2, key), None);
     append(&store, tenant, vec![effect]).await.unwrap();
     let (integration, expected_revision) = (row.id, Some(2));
@@ -465,12 +495,15 @@ async fn deleting_an_integration_destroys_every_version(store: Store) {
             None
         );
     }
+    assert_eq!(store.find_token_set(tenant, row.id).await.unwrap(), None);
+    assert_eq!(store.find_rotation(tenant, row.id).await.unwrap(), None);
     connected(&store, (tenant, key), "main").await;
 }
 
 async fn deleting_a_tenant_destroys_all_it_had(store: Store) {
     let owner = tenant(&store).await;
-    let row = connected(&store, owner, "main").await;
+    let had = granted(&store, owner, "main", 1).await;
+    let row = had.integration;
     let external = store
         .find_tenant(owner.0)
         .await
@@ -500,6 +533,16 @@ async fn deleting_a_tenant_destroys_all_it_had(store: Store) {
     );
     assert_eq!(store.find_integration(owner.0, row.id).await.unwrap(), None);
     assert_eq!(store.list_members(owner.0).await.unwrap(), []);
+    assert_eq!(store.find_token_set(owner.0, row.id).await.unwrap(), None);
+    assert_eq!(store.find_rotation(owner.0, row.id).await.unwrap(), None);
+    let state = store.find_authorization_by_state([1; 32]).await;
+    assert_eq!(state.unwrap(), None);
+    let session = store.find_connect_session_by_hash([1; 32]).await;
+    assert_eq!(session.unwrap(), None);
+    let batch = had.batch.id;
+    assert_eq!(store.find_batch(owner.0, batch).await.unwrap(), None);
+    let revocations = store.list_revocations(owner.0, batch, None, 9).await;
+    assert_eq!(revocations.unwrap(), []);
     let keys = store.tenant_keys(owner.0).await.unwrap();
     assert_eq!(
         (keys[0].state, keys[0].sealed.len()),

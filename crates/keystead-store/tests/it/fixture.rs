@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use keystead_core::action::{Action, Outcome, Role, TargetKind};
 use keystead_core::entry::Entry;
 use keystead_core::ids::{
-    InstallationId, IntegrationId, KeyId, MemberId, RequestId, SealKeyId, TenantId,
+    AuthorizationId, BatchId, InstallationId, IntegrationId, KeyId, MemberId, RequestId,
+    RevocationId, SealKeyId, SessionId, TenantId,
 };
 use keystead_core::time::Time;
 use keystead_store::{
-    CredentialRow, Effect, InstallationRow, IntegrationRow, KeyKind, KeyRow, MemberRow, Receipt,
-    Setup, Status, Store, StoreConfig, TenantKeyRow, TenantKeyState, TenantRow, TenantState, Write,
-    setup_postgres,
+    AuthorizationRow, BatchRow, ConnectSessionRow, CredentialRow, Effect, InstallationRow,
+    IntegrationRow, KeyKind, KeyRow, MemberRow, Receipt, RevocationRow, RevocationState,
+    RotationRow, Setup, Status, Store, StoreConfig, TenantKeyRow, TenantKeyState, TenantRow,
+    TenantState, TokenSetRow, TokenState, Write, setup_postgres,
 };
 use uuid::Uuid;
 
@@ -266,5 +268,181 @@ pub(crate) fn installation() -> InstallationRow {
         log_key: b"sealed 2".to_vec(),
         lookup_key: b"sealed 3".to_vec(),
         created_at: NOW,
+    }
+}
+
+pub(crate) fn later(time: Time, seconds: i64) -> Time {
+    Time(time.0 + seconds * 1_000_000)
+}
+
+/// The first tokens of an integration, due for renewal.
+pub(crate) fn token_set(integration: &IntegrationRow, key_id: SealKeyId) -> TokenSetRow {
+    TokenSetRow {
+        tenant: integration.tenant,
+        integration: integration.id,
+        credential_version: 1,
+        token_version: 1,
+        state: TokenState::Live,
+        key_id,
+        sealed: b"sealed canary tokens 1".to_vec(),
+        expires_at: Some(later(NOW, 60)),
+        refresh_expires_at: None,
+        renew_at: Some(NOW),
+        holder: None,
+        fence: 1,
+        lease_until: None,
+        intent: false,
+        failures: 0,
+        failing_since: None,
+        problem: None,
+        updated_at: NOW,
+    }
+}
+
+pub(crate) fn authorization(tenant: TenantId, key_id: SealKeyId, hash: u8) -> AuthorizationRow {
+    AuthorizationRow {
+        tenant,
+        id: AuthorizationId::from_uuid(uuid()),
+        state_hash: [hash; 32],
+        bound_to: "browser:1".to_owned(),
+        caller: "dev|alice".to_owned(),
+        provider: "github".to_owned(),
+        integration: None,
+        name: Some("main".to_owned()),
+        config: "{}".to_owned(),
+        redirect_uri: "https://keys.example/oauth/callback".to_owned(),
+        session: None,
+        key_id,
+        sealed: b"sealed canary verifier".to_vec(),
+        expires_at: later(NOW, 600),
+        created_at: NOW,
+    }
+}
+
+pub(crate) fn connect_session(tenant: TenantId, hash: u8) -> ConnectSessionRow {
+    ConnectSessionRow {
+        tenant,
+        id: SessionId::from_uuid(uuid()),
+        hash: [hash; 32],
+        browser_hash: None,
+        actor: r#"{"subject":"alice"}"#.to_owned(),
+        providers: r#"["github"]"#.to_owned(),
+        return_url: Some("https://product.example/back".to_owned()),
+        expires_at: later(NOW, 1800),
+        created_at: NOW,
+        closed_at: None,
+    }
+}
+
+pub(crate) fn batch(tenant: TenantId) -> BatchRow {
+    BatchRow {
+        tenant,
+        id: BatchId::from_uuid(uuid()),
+        asked_by: "key_1".to_owned(),
+        selector: r#"{"provider":"github"}"#.to_owned(),
+        total: 1,
+        created_at: NOW,
+        closed_at: None,
+        receipt: None,
+    }
+}
+
+/// A grant of the tenant's to take back, in a batch of whoever's.
+pub(crate) fn revocation(tenant: TenantId, batch: &BatchRow, key_id: SealKeyId) -> RevocationRow {
+    RevocationRow {
+        tenant,
+        id: RevocationId::from_uuid(uuid()),
+        batch_tenant: batch.tenant,
+        batch: batch.id,
+        integration: IntegrationId::from_uuid(uuid()),
+        name: "main".to_owned(),
+        provider: "github".to_owned(),
+        config: "{}".to_owned(),
+        mode: "oauth".to_owned(),
+        state: RevocationState::Pending,
+        key_id: Some(key_id),
+        sealed: Some(b"sealed canary grant".to_vec()),
+        attempts: 0,
+        next_at: Some(NOW),
+        detail: None,
+        manual_url: Some("https://github.example/settings".to_owned()),
+        created_at: NOW,
+        settled_at: None,
+    }
+}
+
+pub(crate) fn rotation(integration: &IntegrationRow, key_id: SealKeyId) -> RotationRow {
+    RotationRow {
+        tenant: integration.tenant,
+        integration: integration.id,
+        step: "create".to_owned(),
+        credential_version: 1,
+        every_seconds: Some(86_400),
+        next_at: Some(NOW),
+        key_id: Some(key_id),
+        sealed: Some(b"sealed canary next".to_vec()),
+        attempts: 0,
+        detail: None,
+        started_at: None,
+        revision: 1,
+        updated_at: NOW,
+    }
+}
+
+/// One row of each kind that has to do with grants, under one key of the tenant's.
+pub(crate) struct Granted {
+    pub(crate) integration: IntegrationRow,
+    pub(crate) session: ConnectSessionRow,
+    pub(crate) authorization: AuthorizationRow,
+    pub(crate) batch: BatchRow,
+    pub(crate) revocation: RevocationRow,
+}
+
+pub(crate) async fn granted(
+    store: &Store,
+    (tenant, key): (TenantId, SealKeyId),
+    name: &str,
+    hash: u8,
+) -> Granted {
+    let integration = connected(store, (tenant, key), name).await;
+    let session = connect_session(tenant, hash);
+    let authorization = AuthorizationRow {
+        integration: Some(integration.id),
+        session: Some(session.id),
+        ..authorization(tenant, key, hash)
+    };
+    let batch = batch(tenant);
+    let revocation = revocation(tenant, &batch, key);
+    let effects = vec![
+        Effect::PutTokenSet(Box::new(token_set(&integration, key))),
+        Effect::InsertConnectSession(Box::new(session.clone())),
+        Effect::InsertAuthorization(Box::new(authorization.clone())),
+        Effect::InsertBatch(Box::new(batch.clone())),
+        Effect::InsertRevocation(Box::new(revocation.clone())),
+        Effect::PutRotation {
+            row: Box::new(rotation(&integration, key)),
+            expected_revision: None,
+        },
+    ];
+    append(store, tenant, effects).await.unwrap();
+    Granted {
+        integration,
+        session,
+        authorization,
+        batch,
+        revocation,
+    }
+}
+
+/// What an append came to, in one word and the kind of row.
+pub(crate) fn outcome(result: Result<Receipt, keystead_store::Error>) -> String {
+    use keystead_store::Error;
+    match result {
+        Ok(_) => "done".to_owned(),
+        Err(Error::Conflict { what }) => format!("conflict: {what}"),
+        Err(Error::Duplicate { what }) => format!("duplicate: {what}"),
+        Err(Error::NotFound { what }) => format!("missing: {what}"),
+        Err(Error::Invalid { what }) => format!("invalid: {what}"),
+        Err(other) => panic!("{other}"),
     }
 }

@@ -7,18 +7,36 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::fixture::*;
 
-const TENANT_TABLES: [&str; 8] = [
+const TENANT_TABLES: [&str; 14] = [
     "api_key",
+    "connect_session",
     "credential",
     "entry",
     "idempotency",
     "integration",
     "member",
+    "pending_authorization",
+    "revocation",
+    "revocation_batch",
+    "rotation",
     "tenant",
     "tenant_key",
+    "token_set",
 ];
-/// What the system role finds tenants by, and the log that it follows.
-const SEEN_BY_SYSTEM: [&str; 4] = ["api_key", "entry", "tenant", "tenant_key"];
+/// What the system role finds tenants by, what it looks through for what is due, and the log that it
+/// follows.
+const SEEN_BY_SYSTEM: [&str; 10] = [
+    "api_key",
+    "connect_session",
+    "entry",
+    "pending_authorization",
+    "revocation",
+    "revocation_batch",
+    "rotation",
+    "tenant",
+    "tenant_key",
+    "token_set",
+];
 
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
@@ -75,7 +93,7 @@ async fn count(client: &Client, sql: &str) -> i64 {
 /// A tenant with a row in every table.
 async fn full_tenant(store: &Store, hash: u8) -> TenantId {
     let owner = tenant(store).await;
-    connected(store, owner, "main").await;
+    granted(store, owner, "main", hash).await;
     let row = IdempotencyRow {
         tenant: owner.0,
         caller: "dev|alice".to_owned(),
@@ -196,6 +214,42 @@ async fn no_row_crosses() {
     for (table, before) in TENANT_TABLES.iter().zip(before) {
         let sql = format!("SELECT count(*) FROM {table} WHERE tenant_id = '{a}'");
         assert_eq!(count(&admin, &sql).await, before, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_tenant_leaves_its_names_keys_and_log_and_nothing_else() {
+    let database = database().await;
+    let store = database.open().await;
+    let (gone, stays) = (full_tenant(&store, 1).await, full_tenant(&store, 2).await);
+    let delete = Effect::DeleteTenant { tenant: gone };
+    append(&store, gone, vec![delete]).await.unwrap();
+    let admin = connect(&database.admin_url).await;
+    for table in TENANT_TABLES {
+        let rows = |tenant| format!("SELECT count(*) FROM {table} WHERE tenant_id = '{tenant}'");
+        let kept = matches!(table, "entry" | "tenant" | "tenant_key");
+        assert_eq!(count(&admin, &rows(gone)).await > 0, kept, "{table}");
+        assert!(count(&admin, &rows(stays)).await > 0, "{table}");
+    }
+    let sealed =
+        "SELECT coalesce(max(length(sealed)), 0)::bigint FROM tenant_key WHERE state = 'destroyed'";
+    assert_eq!(count(&admin, sealed).await, 0);
+}
+
+#[tokio::test]
+async fn only_the_system_role_has_duties_and_the_clock_is_for_both() {
+    let database = database().await;
+    let app = connect(&database.config.url).await;
+    let fault = app.query("SELECT * FROM duty", &[]).await.unwrap_err();
+    assert_eq!(fault.code().unwrap().code(), "42501");
+    for url in [
+        &database.config.url,
+        database.config.system_url.as_ref().unwrap(),
+    ] {
+        let client = connect(url).await;
+        let told =
+            "SELECT (unixepoch('now', 'subsec') - extract(epoch FROM clock_timestamp()))::bigint";
+        assert_eq!(count(&client, told).await, 0);
     }
 }
 

@@ -7,4 +7,5 @@ mod conformance;
 mod faults;
 mod fixture;
 mod isolation;
+mod nodes;
 mod schema;
