@@ -64,6 +64,14 @@ fn the_test_call_holds_no_secret_and_needs_its_settings() {
     assert_eq!(aws.body, b"Action=GetCallerIdentity&Version=2011-06-15");
     assert!(aws.headers.contains_key("content-type"));
 
+    // At a host of its own, where that is not the base URL's.
+    let atlassian = json!({"email": "person@canary.example", "api_token": "canary"});
+    let settings = json!({"site": "my-canary"});
+    let atlassian = call("atlassian", atlassian, settings).unwrap();
+    assert_eq!(atlassian.host.as_deref(), Some("my-canary.atlassian.net"));
+    let without = json!({"email": "person@canary.example", "api_token": "canary"});
+    assert!(call("atlassian", without, json!({})).is_none());
+
     let generic = Catalogue::embedded()
         .unwrap()
         .with_settings(
