@@ -7,10 +7,10 @@
 mod audit;
 mod connect;
 mod keys;
+mod providers;
 
 use keystead_broker as broker;
 use keystead_core::action::Role;
-use keystead_core::provider;
 use keystead_core::time::Time;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 pub(crate) use audit::{Entry, Proof};
 pub(crate) use connect::{ConnectSession, NewConnectSession};
 pub(crate) use keys::{CreatedKey, Key, NewKey};
+pub(crate) use providers::Provider;
 
 fn time(at: Time) -> String {
     at.rfc3339()
@@ -48,107 +49,6 @@ impl<T> Page<T> {
         Page {
             data: page.data.into_iter().map(to).collect(),
             next: page.next,
-        }
-    }
-}
-
-/// An upstream service, as much of it as a form needs.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Provider {
-    /// What integrations give as `type`.
-    id: String,
-    /// For people.
-    name: String,
-    /// Where the vendor says how to get a credential.
-    docs: String,
-    /// Ways to authenticate, the preferred one first.
-    modes: Vec<Mode>,
-    /// Settings that are not secret.
-    config: Vec<Field>,
-}
-
-/// One way to authenticate.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Mode {
-    id: String,
-    /// For people.
-    label: String,
-    /// What the credential consists of.
-    fields: Vec<Field>,
-}
-
-/// A field, and how to ask for it.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Field {
-    name: String,
-    /// For people.
-    label: String,
-    /// Whether it is never shown again.
-    secret: bool,
-    required: bool,
-    /// Whether a credential that comes as text is this field.
-    primary: bool,
-    /// `text`, `multiline`, `file`, `select`, or what else it must be.
-    input: &'static str,
-    /// For `select`: what there is to choose from.
-    options: Vec<String>,
-    /// A regular expression that values usually fit; others are taken with a warning.
-    pattern: Option<String>,
-    /// An invented value.
-    example: Option<String>,
-    /// Where to find it.
-    hint: Option<String>,
-    /// What is taken where none is given.
-    default: Option<String>,
-}
-
-impl From<&provider::Provider> for Provider {
-    fn from(from: &provider::Provider) -> Provider {
-        Provider {
-            id: from.id.clone(),
-            name: from.name.clone(),
-            docs: from.docs.clone(),
-            modes: from
-                .modes
-                .iter()
-                .map(|mode| Mode {
-                    id: mode.id.clone(),
-                    label: mode.label.clone(),
-                    fields: mode.given().map(Field::from).collect(),
-                })
-                .collect(),
-            config: from.config.iter().map(Field::from).collect(),
-        }
-    }
-}
-
-impl From<&provider::Field> for Field {
-    fn from(from: &provider::Field) -> Field {
-        use provider::Kind;
-        Field {
-            name: from.name.clone(),
-            label: from.label.clone(),
-            secret: from.secret,
-            required: from.required,
-            primary: from.primary,
-            input: match from.kind {
-                Kind::Text => "text",
-                Kind::Multiline => "multiline",
-                Kind::File => "file",
-                Kind::Select => "select",
-                Kind::Path => "path",
-                Kind::HeaderName => "header_name",
-                Kind::Url => "url",
-                Kind::Hosts => "hosts",
-            },
-            options: from.options.clone(),
-            pattern: from
-                .pattern
-                .as_ref()
-                .map(|pattern| pattern.as_str().to_owned()),
-            example: from.example.clone(),
-            hint: from.hint.clone(),
-            default: from.default.clone(),
         }
     }
 }
