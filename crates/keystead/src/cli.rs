@@ -43,6 +43,9 @@ pub(crate) enum Command {
     Token(Token),
     /// Integrations, over the API: KEYSTEAD_URL says where, KEYSTEAD_TOKEN who, KEYSTEAD_TENANT for whom.
     Integrations(Integrations),
+    /// Provider files: the catalogue's, and your own.
+    #[command(subcommand)]
+    Providers(Providers),
     /// The audit log.
     #[command(subcommand)]
     Audit(Audit),
@@ -216,6 +219,22 @@ pub(crate) enum IntegrationsCommand {
         /// Its id.
         #[arg(value_name = "int_…")]
         id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Providers {
+    /// Say what is wrong with provider files, before a server reads them.
+    Check {
+        /// Files, or folders of them.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// List the providers of the catalogue and of the configured folder.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 

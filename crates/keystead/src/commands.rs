@@ -6,6 +6,7 @@ mod config;
 mod dev;
 mod integrations;
 mod keys;
+mod providers;
 mod serve;
 mod setup;
 mod shell;
@@ -28,6 +29,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(command) => Box::pin(keys::run(wiring::load(cli.config)?, command)).await,
         Command::Token(command) => token::run(command),
         Command::Integrations(command) => integrations::run(command).await,
+        Command::Providers(command) => providers::run(cli.config, command),
         Command::Audit(command) => Box::pin(audit::run(cli.config, command)).await,
         Command::Openapi => {
             crate::logs::say(keystead_http::openapi());

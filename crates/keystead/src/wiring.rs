@@ -69,7 +69,7 @@ pub(crate) fn client(config: &Config) -> anyhow::Result<Client> {
 pub(crate) fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
     let mut catalogue = Catalogue::embedded()?;
     if let Some(folder) = &config.providers.folder {
-        let files = read_folder(folder)?;
+        let files = read_folder(folder).context("[providers] folder")?;
         let files = files
             .iter()
             .map(|(name, text)| (name.as_str(), text.as_str()));
@@ -82,8 +82,9 @@ pub(crate) fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
     Ok(catalogue)
 }
 
-fn read_folder(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
-    let read = || format!("[providers] folder = {} cannot be read", folder.display());
+/// The provider files of a folder: name and text.
+pub(crate) fn read_folder(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let read = || format!("{} cannot be read", folder.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(read)? {
         let path = entry.with_context(read)?.path();

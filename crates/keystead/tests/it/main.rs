@@ -12,6 +12,7 @@ mod crashes;
 mod endings;
 mod main_job;
 mod nodes;
+mod providers;
 mod rig;
 mod scarcity;
 mod secrets;
