@@ -23,7 +23,6 @@ use tokio::sync::Semaphore;
 
 use crate::callers::Verifier;
 use crate::clock::{self, Clock, RequestIds};
-use crate::connect::ConnectSettings;
 use crate::context::Context;
 use crate::epochs::{Epoch, Epochs};
 use crate::error::Error;
@@ -37,6 +36,7 @@ use crate::mint::Minted;
 use crate::net::Client;
 use crate::oauth::OAuthSettings;
 use crate::permit::On;
+use crate::renew::{RenewSettings, Renewals, StoreClock};
 use crate::streams::Streams;
 
 /// What a broker is made of.
@@ -70,8 +70,8 @@ pub struct Settings {
     pub proxy: ProxySettings,
     /// How accounts at providers are connected.
     pub oauth: OAuthSettings,
-    /// What is said of connect sessions.
-    pub connect: ConnectSettings,
+    /// How their tokens are renewed.
+    pub renew: RenewSettings,
 }
 
 /// The proxy's limits.
@@ -152,6 +152,10 @@ struct Inner {
     only_of_type: Cache<(TenantId, String), (IntegrationId, Epoch)>,
     minted: Cache<(TenantId, IntegrationId, u64), Arc<Minted>>,
     streams: Streams,
+    renewals: Renewals,
+    store_clock: StoreClock,
+    /// Room for renewals ahead of need.
+    ahead: Arc<Semaphore>,
     held_bodies: Arc<Semaphore>,
     started: Time,
     taken_up: Mutex<BTreeSet<(IntegrationId, u64)>>,
@@ -255,6 +259,9 @@ impl Broker {
             only_of_type: Cache::new(ONLY_OF_TYPE_KEPT),
             minted: Cache::new(MINTED_KEPT),
             streams: Streams::default(),
+            renewals: Renewals::default(),
+            store_clock: StoreClock::unread(clock.now()),
+            ahead: Arc::new(Semaphore::new(settings.renew.at_once)),
             held_bodies: Arc::new(Semaphore::new(held_bodies)),
             started: clock.now(),
             taken_up: Mutex::default(),
@@ -272,9 +279,13 @@ impl Broker {
             settings,
             clock,
         }));
+        broker.read_store_clock().await?;
         tokio::spawn(broker.clone().follow_feed());
         tokio::spawn(broker.clone().tend());
         tokio::spawn(broker.clone().follow_kms());
+        if broker.settings().renew.upkeep {
+            tokio::spawn(broker.clone().follow_duties());
+        }
         Ok(broker)
     }
 
@@ -528,6 +539,15 @@ impl Broker {
     }
     pub(crate) fn streams(&self) -> &Streams {
         &self.0.streams
+    }
+    pub(crate) fn renewals(&self) -> &Renewals {
+        &self.0.renewals
+    }
+    pub(crate) fn store_clock(&self) -> &StoreClock {
+        &self.0.store_clock
+    }
+    pub(crate) fn ahead(&self) -> &Arc<Semaphore> {
+        &self.0.ahead
     }
     /// The bytes that request bodies may yet take that are held to be signed.
     pub(crate) fn held_bodies(&self) -> &Arc<Semaphore> {

@@ -11,8 +11,8 @@ mod audit;
 mod broker;
 pub mod callers;
 mod clock;
-mod connect;
 mod context;
+mod duties;
 mod epochs;
 mod error;
 mod feed;
@@ -29,6 +29,7 @@ mod oauth;
 mod page;
 mod permit;
 mod proxy;
+mod renew;
 mod reveal;
 mod rollback;
 mod streams;
@@ -38,10 +39,6 @@ mod verify;
 pub use audit::{EntryFilter, Proof, ProofAsk};
 pub use broker::{Broker, Counters, Parts, ProxySettings, Readiness, Settings};
 pub use clock::{Clock, ClockHand, random};
-pub use connect::{
-    Claimed, ConnectLink, ConnectSession, ConnectSettings, InvalidConnectSetting,
-    MadeConnectSession, NewConnectSession, SessionUser,
-};
 pub use context::Context;
 pub use error::{Error, FieldFault};
 pub use integrations::{Changes, Created, Integration, IntegrationFilter, NewIntegration, Status};
@@ -51,6 +48,7 @@ pub use limits::{InvalidRate, Limits, Rate};
 pub use oauth::{OAuthApp, OAuthSettings};
 pub use page::Page;
 pub use proxy::Selector;
+pub use renew::{RenewSettings, RenewalCounters};
 pub use reveal::Revealed;
 pub use rollback::SetBack;
 pub use tenants::{Member, Tenant};

@@ -184,7 +184,7 @@ impl Broker {
     }
 }
 
-fn token_request(ask: TokenRequest) -> Result<Request<Bytes>, Error> {
+pub(crate) fn token_request(ask: TokenRequest) -> Result<Request<Bytes>, Error> {
     let TokenRequest {
         destination,
         path,

@@ -19,7 +19,7 @@ use keystead_core::ids::{IntegrationId, TenantId};
 use keystead_core::policy::{self, Denial, Target};
 use keystead_core::provider::Fields;
 use keystead_core::seal::{Kind, Place};
-use keystead_store::{CredentialRow, Effect, Write};
+use keystead_store::{CredentialRow, Effect, TokenSetRow, Write};
 
 use crate::broker::Broker;
 use crate::context::Context;
@@ -38,6 +38,8 @@ pub(crate) enum Use {}
 pub(crate) enum Reveal {}
 /// Trying it at the provider.
 pub(crate) enum Test {}
+/// Renewing the tokens that its owner granted.
+pub(crate) enum Renew {}
 
 impl Opening for Use {
     const ACTION: Action = Action::Use;
@@ -47,6 +49,9 @@ impl Opening for Reveal {
 }
 impl Opening for Test {
     const ACTION: Action = Action::Test;
+}
+impl Opening for Renew {
+    const ACTION: Action = Action::Rotate;
 }
 
 /// Proof that an action on one credential version was allowed and is on record.
@@ -71,6 +76,32 @@ impl<A: Opening> Permit<A> {
         let place = credential_place(self.tenant, self.integration, self.version);
         let plaintext = keys.open(&place, &row.sealed).ok_or_else(corrupt)?;
         read_message(plaintext.expose()).ok_or_else(corrupt)
+    }
+
+    /// The tokens that were granted under the credential version that the permit is for.
+    fn open_tokens(&self, keys: &TenantKeys, row: &TokenSetRow) -> Result<Fields, Error> {
+        let corrupt = || Error::Corrupt {
+            record: self.integration.to_string(),
+        };
+        if (row.tenant, row.integration, row.credential_version)
+            != (self.tenant, self.integration, self.version)
+        {
+            return Err(corrupt());
+        }
+        let place = tokens_place(self.tenant, self.integration, row.token_version);
+        let plaintext = keys.open(&place, &row.sealed).ok_or_else(corrupt)?;
+        Fields::from_message(plaintext.expose()).ok_or_else(corrupt)
+    }
+}
+
+/// Where a token set's message stands in the seal.
+pub(crate) fn tokens_place(tenant: TenantId, integration: IntegrationId, version: u64) -> Place {
+    Place {
+        tenant: *tenant.bytes(),
+        kind: Kind::TokenSet,
+        record: *integration.bytes(),
+        field: 0,
+        version,
     }
 }
 
@@ -129,21 +160,6 @@ impl On {
     }
 }
 
-/// Whether it lies within what the request is for, whatever its caller may besides. The catalogue
-/// is the same for all.
-fn within(ctx: &Context, action: Action, on: &On) -> bool {
-    let Some(scope) = &ctx.within else {
-        return true;
-    };
-    match on.kind {
-        TargetKind::Provider => true,
-        TargetKind::Integration => {
-            scope.covers(action, on.provider.as_deref(), on.integration.as_ref())
-        }
-        _ => false,
-    }
-}
-
 /// A decision to allow, not yet on record.
 #[must_use]
 pub(crate) struct Decided {
@@ -179,13 +195,6 @@ impl Broker {
         action: Action,
         on: &On,
     ) -> Result<Decided, Error> {
-        if !within(ctx, action, on) {
-            // As if it were another tenant's: a session learns of nothing that it is not for.
-            self.deny(ctx, action, on, "connect session").await?;
-            return Err(Error::NotFound {
-                what: on.kind.as_str(),
-            });
-        }
         let target = Target {
             kind: on.kind,
             tenant: on.tenant,
@@ -279,6 +288,26 @@ impl Broker {
                 tracing::error!(integration = %loaded.row.id, version = permit.version, "a sealed credential does not open: its row was changed or moved");
                 self.record_failure(ctx, A::ACTION, &loaded.on(), fault.word())
                     .await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Opens the tokens of the credential version that the permit is for. Those that do not open are
+    /// on record.
+    pub(crate) async fn open_tokens<A: Opening>(
+        &self,
+        ctx: &Context,
+        permit: &Permit<A>,
+        keys: &TenantKeys,
+        on: &On,
+        row: &TokenSetRow,
+    ) -> Result<Fields, Error> {
+        match permit.open_tokens(keys, row) {
+            Ok(opened) => Ok(opened),
+            Err(fault) => {
+                tracing::error!(integration = %row.integration, version = row.token_version, "sealed tokens do not open: their row was changed or moved");
+                self.record_failure(ctx, A::ACTION, on, fault.word()).await;
                 Err(fault)
             }
         }
@@ -378,7 +407,16 @@ impl Decided {
     }
 
     /// Makes the decision durable and with that the right to open this credential version.
-    pub(crate) async fn permit<A: Opening>(mut self, version: u64) -> Result<Permit<A>, Error> {
+    pub(crate) async fn permit<A: Opening>(self, version: u64) -> Result<Permit<A>, Error> {
+        self.permit_changing(version, Vec::new()).await
+    }
+
+    /// The same together with what it changes, in one transaction.
+    pub(crate) async fn permit_changing<A: Opening>(
+        mut self,
+        version: u64,
+        effects: Vec<Effect>,
+    ) -> Result<Permit<A>, Error> {
         let integration = self
             .integration
             .ok_or_else(|| Error::internal("a permit on no integration"))?;
@@ -389,7 +427,7 @@ impl Decided {
         }
         let tenant = self.entry.tenant;
         self.entry.version = Some(version);
-        self.broker.append(self.entry, Vec::new()).await?;
+        self.broker.append(self.entry, effects).await?;
         Ok(Permit {
             tenant,
             integration,

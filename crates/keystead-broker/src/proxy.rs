@@ -5,7 +5,7 @@
 //! durable before the credential is on the request; the host that policy saw is the one dialled.
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Body;
 use keystead_core::action::Action;
@@ -13,6 +13,7 @@ use keystead_core::ids::IntegrationId;
 use keystead_core::path;
 use keystead_core::placement::{self, Head, Material};
 use keystead_core::provider::{Fields, MintedToken};
+use keystead_core::renew::Want;
 use keystead_core::time::Time;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -27,6 +28,7 @@ use crate::context::{Basis, Context};
 use crate::error::Error;
 use crate::hash::sha256;
 use crate::integrations::{Home, Loaded};
+use crate::keyring::TenantKeys;
 use crate::limits::Subject;
 use crate::mint::Made;
 use crate::net::{self, Hop, HopLimits, NetError, OnRedacted, ProxyBody, Secret, Waited};
@@ -97,12 +99,22 @@ impl Broker {
                 .map_or_else(|| self.epochs().of_callers(), |proof| proof.epoch),
         };
         let sign_body = provider.needs_body_hash(&way.home.logical_host);
-        let (request, body_sha256) = match self.hold_body(request, sign_body).await {
+        // Tokens that may end at any time: the call is made again with new ones, where it can be.
+        let of_unknown_end = loaded
+            .tokens
+            .as_ref()
+            .is_some_and(|row| row.expires_at.is_none());
+        let hold = match (sign_body, of_unknown_end) {
+            (true, _) => Hold::ToSign,
+            (false, true) => Hold::ToRepeat,
+            (false, false) => Hold::Not,
+        };
+        let (request, body_sha256) = match self.hold_body(request, hold).await {
             Ok(held) => held,
             Err(fault) => return Err(decided.fail(fault).await),
         };
         // A body that was held took the time that its caller wanted.
-        if sign_body {
+        if hold != Hold::Not {
             match self.stands(&grounds).await {
                 Ok(true) => {}
                 Ok(false) => return Err(decided.fail(NetError::Cut.into()).await),
@@ -114,11 +126,89 @@ impl Broker {
             Err(fault) => return Err(decided.fail(fault).await),
         };
         let permit = decided.permit::<Use>(version).await?;
-        let (fields, _) = self.open(ctx, permit, &keys, &loaded).await?;
+        let live = self
+            .live_fields(ctx, permit, &keys, &loaded, Want::Live)
+            .await?;
         self.mark_used(loaded.row.tenant, loaded.row.id);
-        let token = match provider.token_scope(&fields, &loaded.config, &way.home.logical_host) {
+        let call = Call {
+            ctx,
+            loaded: &loaded,
+            keys: &keys,
+            way: &way,
+            prefix,
+            grounds: &grounds,
+            body_sha256,
+        };
+        let again = live.of_unknown_end().map(|_| repeatable(&request));
+        let answer = self.send(&call, &live.fields, request).await?;
+        let refused = answer.status() == StatusCode::UNAUTHORIZED;
+        match (live.of_unknown_end(), again) {
+            (Some(version), Some(again)) if refused => {
+                Box::pin(self.send_again(&call, version, again, answer)).await
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// Tokens of which nobody knows how long they last were refused: they are renewed, and the call
+    /// is made again where it can be. Else its answer goes on, and the next call has new tokens.
+    async fn send_again<B>(
+        &self,
+        call: &Call<'_>,
+        version: u64,
+        again: Option<Held<B>>,
+        refusal: Response<ProxyBody>,
+    ) -> Result<Response<ProxyBody>, Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (loaded, want) = (call.loaded, Want::Later(version));
+        if !self.may_renew_refused(loaded, version) {
+            return Ok(refusal);
+        }
+        let grant = (loaded.row.tenant, loaded.row.id);
+        let Some(again) = again else {
+            drop(self.fly(grant, want));
+            return Ok(refusal);
+        };
+        if self.renewed(grant, want).await.is_err() || !self.stands(call.grounds).await? {
+            return Ok(refusal);
+        }
+        let decided = self.decide(call.ctx, Action::Use, &loaded.on()).await?;
+        let decided = decided.because("repeated with renewed tokens");
+        let permit = decided.permit::<Use>(loaded.row.credential_version).await?;
+        let live = self
+            .live_fields(call.ctx, permit, call.keys, loaded, want)
+            .await?;
+        self.send(call, &live.fields, again).await
+    }
+
+    /// Places the credential, sends the request, and records where that fails.
+    async fn send<B>(
+        &self,
+        call: &Call<'_>,
+        fields: &Fields,
+        request: Held<B>,
+    ) -> Result<Response<ProxyBody>, Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Call {
+            ctx,
+            loaded,
+            keys,
+            way,
+            prefix,
+            grounds,
+            body_sha256,
+        } = *call;
+        let provider = &loaded.provider;
+        let on = loaded.on();
+        let token = match provider.token_scope(fields, &loaded.config, &way.home.logical_host) {
             Some(_) => match self
-                .token(&loaded, &keys, &fields, &way.home.logical_host)
+                .token(loaded, keys, fields, &way.home.logical_host)
                 .await
             {
                 Ok(Made::Token(token)) => Some(token),
@@ -137,7 +227,7 @@ impl Broker {
             },
             None => None,
         };
-        let cut = self.streams().enter(grounds);
+        let cut = self.streams().enter(grounds.clone());
         let settings = &self.settings().proxy;
         let hop = Hop {
             to: &way.home.destination,
@@ -171,7 +261,7 @@ impl Broker {
                 };
                 let material = token
                     .as_ref()
-                    .map_or(Material::Fields(&fields), Material::Token);
+                    .map_or(Material::Fields(fields), Material::Token);
                 let derived = placement::place(
                     provider,
                     material,
@@ -185,7 +275,7 @@ impl Broker {
                 })?;
                 head.query = placed.query;
                 head.headers = placed.headers;
-                let mut secrets = secrets(&loaded, &fields);
+                let mut secrets = secrets(loaded, fields);
                 let token = token.as_ref().map(MintedToken::expose);
                 let made = token
                     .into_iter()
@@ -284,6 +374,49 @@ fn secrets(loaded: &Loaded, fields: &Fields) -> Vec<Secret> {
 
 type Held<B> = Request<Either<B, Full<Bytes>>>;
 
+/// A call that was allowed.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    ctx: &'a Context,
+    loaded: &'a Loaded,
+    keys: &'a TenantKeys,
+    way: &'a Way<'a>,
+    prefix: Option<&'a str>,
+    grounds: &'a Grounds,
+    body_sha256: Option<[u8; 32]>,
+}
+
+/// Why a body is held in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// It is not.
+    Not,
+    /// A short one: the call may be made again.
+    ToRepeat,
+    /// The signature covers it.
+    ToSign,
+}
+
+/// The longest body that is held so that its call can be made again.
+const REPEATED_MOST: u64 = 64 << 10;
+
+/// The same request once more, where its body is in memory and it asks for no other protocol.
+fn repeatable<B>(request: &Held<B>) -> Option<Held<B>> {
+    let Either::Right(body) = request.body() else {
+        return None;
+    };
+    if request.headers().contains_key(header::UPGRADE) {
+        return None;
+    }
+    let mut again = Request::new(Either::Right(body.clone()));
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    *again.extensions_mut() = request.extensions().clone();
+    Some(again)
+}
+
 /// A body in memory, and its part of what all of them may take.
 struct HeldBody {
     bytes: Vec<u8>,
@@ -332,17 +465,19 @@ fn full() -> Error {
 }
 
 impl Broker {
-    /// Reads the body into memory where the signature covers it, else leaves it a stream.
+    /// Reads the body into memory where it has to be there, else leaves it a stream.
     async fn hold_body<B>(
         &self,
         request: Request<B>,
-        sign: bool,
+        hold: Hold,
     ) -> Result<(Held<B>, Option<[u8; 32]>), Error>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !sign {
+        let length = request.body().size_hint().exact();
+        let short = length.is_some_and(|length| length <= REPEATED_MOST);
+        if hold == Hold::Not || (hold == Hold::ToRepeat && !short) {
             return Ok((request.map(Either::Left), None));
         }
         let settings = &self.settings().proxy;
@@ -361,9 +496,9 @@ impl Broker {
                 held.push(&piece, all, settings.max_signed_body)?;
             }
         }
-        let hash = sha256(&[&held.bytes]);
+        let hash = (hold == Hold::ToSign).then(|| sha256(&[&held.bytes]));
         let body = Full::new(Bytes::from_owner(held));
-        Ok((Request::from_parts(parts, Either::Right(body)), Some(hash)))
+        Ok((Request::from_parts(parts, Either::Right(body)), hash))
     }
 }
 

@@ -3,6 +3,7 @@
 use keystead_core::action::Action;
 use keystead_core::ids::IntegrationId;
 use keystead_core::provider::Fields;
+use keystead_core::renew::Want;
 use keystead_core::time::Time;
 use zeroize::Zeroizing;
 
@@ -78,13 +79,16 @@ impl Broker {
             Err(fault) => return Err(decided.fail(fault).await),
         };
         let permit = decided.permit::<Reveal>(version).await?;
-        let (fields, as_text) = self.open(ctx, permit, &keys, &loaded).await?;
+        // Of granted tokens, the one that calls are made with: whoever renews them is here.
+        let live = self
+            .live_fields(ctx, permit, &keys, &loaded, Want::Live)
+            .await?;
         self.mark_used(loaded.row.tenant, id);
         Ok(Revealed {
-            fields,
-            as_text,
+            fields: live.fields,
+            as_text: live.as_text,
             version,
-            expires_at: None,
+            expires_at: live.tokens.and_then(|(_, expires_at)| expires_at),
         })
     }
 }

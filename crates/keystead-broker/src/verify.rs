@@ -12,6 +12,7 @@ use keystead_core::action::{Action, Outcome};
 use keystead_core::ids::{IntegrationId, TenantId};
 use keystead_core::placement::{self, Head, Material};
 use keystead_core::provider::{Fields, ResultClass, classify};
+use keystead_core::renew::Want;
 use keystead_store::{Effect, Status as RowStatus};
 use tokio::time::Instant;
 
@@ -23,7 +24,7 @@ use crate::integrations::{Integration, Loaded, Status};
 use crate::keyring::TenantKeys;
 use crate::mint::Made;
 use crate::net::FetchLimits;
-use crate::permit::{Decided, Test};
+use crate::permit::{Decided, Permit, Test};
 
 /// What a trial found.
 #[derive(Clone, Debug)]
@@ -55,6 +56,21 @@ fn status_after(class: ResultClass) -> Option<RowStatus> {
         ResultClass::Ok | ResultClass::NoPerm | ResultClass::Rate => Some(RowStatus::Connected),
         ResultClass::BadKey | ResultClass::Expired | ResultClass::Quota => Some(RowStatus::Error),
         ResultClass::Down | ResultClass::Indeterminate => None,
+    }
+}
+
+/// What it says of the credential that there is no token to try, and whether the grant has ended;
+/// `None` for what says nothing of it.
+fn without_token(fault: &Error) -> Option<(ResultClass, bool)> {
+    match fault {
+        Error::Conflict {
+            code: "reauthorize",
+            ..
+        } => Some((ResultClass::Expired, true)),
+        Error::Upstream { .. } | Error::Limited { .. } | Error::Credential { .. } => {
+            Some((ResultClass::Down, false))
+        }
+        _ => None,
     }
 }
 
@@ -147,10 +163,14 @@ impl Broker {
         let permit = decided
             .permit::<Test>(loaded.row.credential_version)
             .await?;
-        let (fields, _) = self.open(ctx, permit, &keys, loaded).await?;
         let began = Instant::now();
-        let tried = self.call(loaded, &keys, &fields).await;
-        drop(fields);
+        let (tried, ended) = match self.try_live(ctx, permit, &keys, loaded).await {
+            Ok(tried) => (tried, false),
+            Err(fault) => match without_token(&fault) {
+                Some((class, ended)) => (Some((class, fault.to_string())), ended),
+                None => return Err(fault),
+            },
+        };
         let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let testable = tried.is_some();
         let (class, message) =
@@ -158,6 +178,7 @@ impl Broker {
         let message = (class != ResultClass::Ok).then_some(message);
         let known = loaded.row.status;
         let status = match status_after(class) {
+            Some(_) if ended => RowStatus::Reauthorize,
             Some(status) => status,
             // There is nothing to wait for: its use will show.
             None if !testable => RowStatus::Connected,
@@ -202,6 +223,40 @@ impl Broker {
             message,
             latency_ms,
         })
+    }
+
+    /// Tries what the credential is used by. Tokens that are refused before their time are renewed and
+    /// tried once more: where the grant itself is dead, that is what shows it.
+    async fn try_live(
+        &self,
+        ctx: &Context,
+        permit: Permit<Test>,
+        keys: &TenantKeys,
+        loaded: &Loaded,
+    ) -> Result<Option<(ResultClass, String)>, Error> {
+        let want = match ctx.caller {
+            Some(_) => Want::Insisting,
+            None => Want::Live,
+        };
+        let live = self.live_fields(ctx, permit, keys, loaded, want).await?;
+        let tried = self.call(loaded, keys, &live.fields).await;
+        let refused = matches!(tried, Some((ResultClass::BadKey | ResultClass::Expired, _)));
+        let Some((version, _)) = live.tokens.filter(|_| refused) else {
+            return Ok(tried);
+        };
+        let grant = (loaded.row.tenant, loaded.row.id);
+        if !self.may_renew_refused(loaded, version) {
+            return Ok(tried);
+        }
+        self.renewed(grant, Want::Later(version)).await?;
+        let decided = self.decide_for_system(ctx, Action::Test, &loaded.on());
+        let decided = decided.because("repeated with renewed tokens");
+        let permit = decided
+            .permit::<Test>(loaded.row.credential_version)
+            .await?;
+        let want = Want::Later(version);
+        let live = self.live_fields(ctx, permit, keys, loaded, want).await?;
+        Ok(self.call(loaded, keys, &live.fields).await)
     }
 
     /// The provider's test call, and what its answer means; `None` where there is no such call.

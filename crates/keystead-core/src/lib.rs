@@ -15,6 +15,7 @@ pub mod path;
 pub mod placement;
 pub mod policy;
 pub mod provider;
+pub mod renew;
 pub mod seal;
 pub mod sigv4;
 pub mod time;

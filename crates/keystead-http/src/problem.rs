@@ -35,8 +35,6 @@ pub(crate) enum Fault {
     MediaType,
     /// The body did not arrive in time.
     SlowBody,
-    /// A form that no page of this session sent.
-    Forged,
 }
 
 impl From<Error> for Fault {
@@ -74,13 +72,6 @@ pub(crate) fn row(fault: &Fault) -> Row {
     use StatusCode as S;
     let error = match fault {
         Fault::Broker(error) => error,
-        Fault::Forged => {
-            return Row::new(
-                S::FORBIDDEN,
-                "forged",
-                "The form does not come from a page of this session: reload the page and send it again.",
-            );
-        }
         Fault::Method => {
             return Row::new(
                 S::METHOD_NOT_ALLOWED,

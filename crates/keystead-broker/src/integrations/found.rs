@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use keystead_core::action::{Action, TargetKind};
 use keystead_core::ids::{IntegrationId, TenantId};
 use keystead_core::provider::{Config, Provider};
-use keystead_store::{CredentialRow, IntegrationFilter as RowFilter, IntegrationRow};
+use keystead_store::{CredentialRow, IntegrationFilter as RowFilter, IntegrationRow, TokenSetRow};
 use serde_json::Value;
 
 use crate::broker::Broker;
@@ -20,6 +20,8 @@ use crate::permit::On;
 pub(crate) struct Loaded {
     pub(crate) row: IntegrationRow,
     pub(crate) credential: CredentialRow,
+    /// The tokens that were granted under this version of the credential, where it is of that kind.
+    pub(crate) tokens: Option<TokenSetRow>,
     pub(crate) provider: Arc<Provider>,
     pub(crate) config: Config,
     /// The provider's own host under these settings, found at the first call.
@@ -48,7 +50,9 @@ impl Loaded {
         let maybe =
             [&row.hint, &row.error_message].map(|text| text.as_ref().map_or(0, String::len));
         let settings = 3 * row.config.len();
-        let all = size_of::<Loaded>() + BESIDE + self.credential.sealed.len() + settings;
+        let tokens = self.tokens.as_ref().map_or(0, |row| row.sealed.len());
+        let sealed = self.credential.sealed.len() + tokens;
+        let all = size_of::<Loaded>() + BESIDE + sealed + settings;
         (all + texts.iter().chain(&maybe).sum::<usize>()) as u64
     }
 }
@@ -61,7 +65,7 @@ impl Broker {
     }
 
     /// The row of an integration of the tenant acted in, from the store; a miss is on record.
-    pub(crate) async fn find(
+    pub(super) async fn find(
         &self,
         ctx: &Context,
         action: Action,
@@ -153,6 +157,12 @@ impl Broker {
             return Ok(None);
         };
         let provider = self.provider_of(&row)?;
+        let tokens = match provider.oauth() {
+            Some(_) => self.store().find_token_set(row.tenant, row.id).await?,
+            None => None,
+        };
+        // A credential that was put in since stands for itself.
+        let tokens = tokens.filter(|tokens| tokens.credential_version == row.credential_version);
         let settings: Value = serde_json::from_str(&row.config).map_err(|_| Error::Corrupt {
             record: row.id.to_string(),
         })?;
@@ -162,6 +172,7 @@ impl Broker {
         Ok(Some(Arc::new(Loaded {
             row,
             credential,
+            tokens,
             provider,
             config,
             home: OnceLock::new(),

@@ -73,8 +73,6 @@ pub struct Plan {
     pub dial: Vec<(&'static str, String)>,
     /// Providers that are dialled at the house's upstream too.
     pub dial_upstream: Vec<&'static str>,
-    /// Instead of the embedded providers: these, as they are.
-    pub catalogue: Option<Catalogue>,
 }
 
 pub struct House {
@@ -124,16 +122,16 @@ impl House {
         let mut dial = plan.dial;
         let at_upstream = plan.dial_upstream.into_iter().chain(["openai", "sample"]);
         dial.extend(at_upstream.map(|id| (id, upstream.url())));
-        let mut parts = parts(
+        let broker = Broker::start(parts(
             store.clone(),
             kms,
             issuers,
             &dial,
             plan.settings,
             plan.clock.clone(),
-        );
-        parts.catalogue = plan.catalogue.unwrap_or(parts.catalogue);
-        let broker = Broker::start(parts).await.unwrap();
+        ))
+        .await
+        .unwrap();
         let operator = broker.first_operator_key().await.unwrap().unwrap();
         House {
             broker,

@@ -91,6 +91,12 @@ impl Fields {
         Fields(parts.into_iter().map(named).collect())
     }
 
+    /// The others, without the part of that name.
+    pub fn without(mut self, name: &str) -> Fields {
+        self.0.remove(name);
+        self
+    }
+
     /// The part of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.as_str())
