@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::callers::Verifier;
 use crate::clock::{self, Clock, RequestIds};
+use crate::connect::ConnectSettings;
 use crate::context::Context;
 use crate::epochs::{Epoch, Epochs};
 use crate::error::Error;
@@ -70,6 +71,8 @@ pub struct Settings {
     pub proxy: ProxySettings,
     /// How accounts at providers are connected.
     pub oauth: OAuthSettings,
+    /// What is said of connect sessions.
+    pub connect: ConnectSettings,
     /// How their tokens are renewed.
     pub renew: RenewSettings,
 }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use keystead_core::caller::Caller;
+use keystead_core::caller::{Caller, Scope};
 use keystead_core::ids::{KeyId, RequestId, TenantId};
 use keystead_core::time::Time;
 
@@ -25,6 +25,8 @@ pub struct Context {
     pub address: Option<IpAddr>,
     /// Under which limit the caller counts.
     pub(crate) subject: Option<Subject>,
+    /// All that it may touch, where that is less than what the caller may: a connect session's.
+    pub(crate) within: Option<Arc<Scope>>,
     /// What the proof of the caller rests on.
     pub(crate) proof: Option<Proof>,
 }
@@ -60,6 +62,7 @@ impl Context {
             request,
             address,
             subject: None,
+            within: None,
             proof: None,
         }
     }

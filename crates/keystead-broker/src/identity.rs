@@ -53,7 +53,7 @@ const KEPT_SECONDS: i64 = 60;
 const LONGEST_LEEWAY_SECONDS: i64 = 60;
 
 /// Why a token proves nobody; for the entry only.
-type Why = std::borrow::Cow<'static, str>;
+pub(crate) type Why = std::borrow::Cow<'static, str>;
 
 enum Refusal {
     /// 401, whatever the reason.
@@ -126,6 +126,7 @@ impl Broker {
             request,
             address,
             subject: Some(identity.subject),
+            within: None,
             proof: Some(Proof {
                 epoch: identity.epoch,
                 basis: identity.basis,
@@ -149,7 +150,7 @@ impl Broker {
     }
 
     /// Records a failure to prove anybody in the tenant, and counts it against the address.
-    async fn unproven(&self, ctx: &Context, on: &On, why: Why, fault: Error) -> Error {
+    pub(crate) async fn unproven(&self, ctx: &Context, on: &On, why: Why, fault: Error) -> Error {
         // Checked first, so that a flood leaves no entry each.
         let admitted = self
             .admit(

@@ -11,6 +11,7 @@ mod audit;
 mod broker;
 pub mod callers;
 mod clock;
+mod connect;
 mod context;
 mod duties;
 mod epochs;
@@ -39,6 +40,10 @@ mod verify;
 pub use audit::{EntryFilter, Proof, ProofAsk};
 pub use broker::{Broker, Counters, Parts, ProxySettings, Readiness, Settings};
 pub use clock::{Clock, ClockHand, random};
+pub use connect::{
+    Claimed, ConnectLink, ConnectSession, ConnectSettings, InvalidConnectSetting,
+    MadeConnectSession, NewConnectSession, SessionUser,
+};
 pub use context::Context;
 pub use error::{Error, FieldFault};
 pub use integrations::{Changes, Created, Integration, IntegrationFilter, NewIntegration, Status};

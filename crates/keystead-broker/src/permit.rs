@@ -160,6 +160,21 @@ impl On {
     }
 }
 
+/// Whether it lies within what the request is for, whatever its caller may besides. The catalogue
+/// is the same for all.
+fn within(ctx: &Context, action: Action, on: &On) -> bool {
+    let Some(scope) = &ctx.within else {
+        return true;
+    };
+    match on.kind {
+        TargetKind::Provider => true,
+        TargetKind::Integration => {
+            scope.covers(action, on.provider.as_deref(), on.integration.as_ref())
+        }
+        _ => false,
+    }
+}
+
 /// A decision to allow, not yet on record.
 #[must_use]
 pub(crate) struct Decided {
@@ -195,6 +210,13 @@ impl Broker {
         action: Action,
         on: &On,
     ) -> Result<Decided, Error> {
+        if !within(ctx, action, on) {
+            // As if it were another tenant's: a session learns of nothing that it is not for.
+            self.deny(ctx, action, on, "connect session").await?;
+            return Err(Error::NotFound {
+                what: on.kind.as_str(),
+            });
+        }
         let target = Target {
             kind: on.kind,
             tenant: on.tenant,

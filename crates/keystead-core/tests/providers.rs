@@ -5,7 +5,10 @@
 use std::sync::LazyLock;
 
 use keystead_core::placement::Head;
-use keystead_core::provider::{Catalogue, Config, Fields, MintedToken, Provider, TokenRequest};
+use keystead_core::provider::{
+    Catalogue, Config, Fields, MintedToken, Provider, ProviderCall, ProviderRequest, TokenRequest,
+    oauth,
+};
 use keystead_core::sigv4;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -337,6 +340,8 @@ fn what_holds_a_secret_cannot_be_printed_copied_compared_or_serialised() {
         )*};
     }
     closed!(Fields MintedToken TokenRequest Head sigv4::Credentials<'static>);
+    closed!(oauth::App oauth::Tokens oauth::DeviceCode ProviderCall ProviderRequest);
+    assert!(!has!(Clone, oauth::App) && !has!(Clone, oauth::Tokens));
     assert!(!has!(Clone, Fields) && !has!(Clone, MintedToken) && !has!(Clone, TokenRequest));
     // The probe itself can tell.
     assert!(has!(std::fmt::Debug, Config) && has!(Clone, Config));

@@ -115,6 +115,7 @@ impl Call {
             Fault::Method => Some(Error::Malformed("method".into())),
             Fault::MediaType => Some(Error::Malformed("media type".into())),
             Fault::SlowBody => Some(Error::Malformed("slow body".into())),
+            Fault::Forged => Some(Error::Malformed("forged".into())),
         };
         let error = match (&fault, &stand_in) {
             (Fault::Broker(error), _) | (_, Some(error)) => error,
@@ -227,10 +228,18 @@ impl Call {
             return Err(Fault::MediaType);
         }
         let body = std::mem::take(&mut self.body);
-        let said =
-            only(&self.parts.headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        within(BODY_TIME, collect(body, said)).await
+        read_bytes(&self.parts.headers, body, DRAIN).await
     }
+}
+
+/// Reads a body of at most `MAX_BODY`; a larger one is read on up to `drain`.
+pub(crate) async fn read_bytes(
+    headers: &HeaderMap,
+    body: Body,
+    drain: usize,
+) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let said = only(headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    within(BODY_TIME, collect(body, said, drain)).await
 }
 
 async fn within<T>(
@@ -255,11 +264,15 @@ fn is_json(headers: &HeaderMap) -> bool {
         .eq_ignore_ascii_case("application/json")
 }
 
-async fn collect(mut body: Body, said: Option<usize>) -> Result<Zeroizing<Vec<u8>>, Error> {
+async fn collect(
+    mut body: Body,
+    said: Option<usize>,
+    drain: usize,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
     let too_large = || Error::TooLarge {
         most: MAX_BODY as u64,
     };
-    if said.is_some_and(|said| said > DRAIN) {
+    if said.is_some_and(|said| said > drain) {
         return Err(too_large());
     }
     // Never grown: a buffer that moves leaves a copy behind.
@@ -271,7 +284,7 @@ async fn collect(mut body: Body, said: Option<usize>) -> Result<Zeroizing<Vec<u8
             continue;
         };
         received += data.len();
-        if received > DRAIN {
+        if received > drain {
             break;
         }
         if received <= MAX_BODY {
@@ -521,7 +534,7 @@ mod tests {
         let pieces = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
         let read = within(
             Duration::from_millis(10),
-            collect(Body::from_stream(pieces), None),
+            collect(Body::from_stream(pieces), None, DRAIN),
         );
         assert!(matches!(read.await, Err(Fault::SlowBody)));
     }
@@ -529,11 +542,11 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit_whatever_it_says_of_itself() {
         let whole = vec![b'x'; MAX_BODY];
-        let read = collect(Body::from(whole.clone()), None).await;
+        let read = collect(Body::from(whole.clone()), None, DRAIN).await;
         assert_eq!(read.unwrap().len(), MAX_BODY);
         for said in [None, Some(1), Some(DRAIN + 1)] {
             let more = [whole.as_slice(), b"x"].concat();
-            let read = collect(Body::from(more), said).await;
+            let read = collect(Body::from(more), said, DRAIN).await;
             assert!(matches!(read, Err(Error::TooLarge { .. })), "{said:?}");
         }
     }

@@ -29,6 +29,7 @@ use keystead_core::ids::RequestId;
 use crate::address::client_address;
 use crate::metrics::{Metrics, method_word};
 use crate::openapi;
+use crate::pages::{self, Told};
 use crate::problem::{self, Failed, Fault};
 use crate::proxy;
 
@@ -89,7 +90,8 @@ impl Face {
             broker,
             metrics: Metrics::new(),
         }));
-        let router = openapi::router().with_state(shared.clone());
+        let router = openapi::router().merge(pages::router());
+        let router = router.with_state(shared.clone());
         Face(Arc::new(Inner {
             shared,
             router,
@@ -194,6 +196,9 @@ fn finish(
             std::mem::take(answer.headers_mut()),
         );
     }
+    if let Some(Told(fault)) = answer.extensions_mut().remove::<Told>() {
+        log(&fault, request, route);
+    }
     let headers = answer.headers_mut();
     if let Ok(id) = HeaderValue::try_from(request.to_string()) {
         headers.insert(REQUEST_ID, id);
@@ -203,11 +208,14 @@ fn finish(
             .entry(CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(
-            CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-        );
-        headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        // Pages bring a policy of their own, and may be framed where an operator said so.
+        if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+            headers.insert(
+                CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+            );
+            headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        }
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     }
     answer

@@ -1,10 +1,11 @@
-//! The faces of Keystead: the REST API, the proxy, health and metrics, over HTTP/1.1 and HTTP/2.
+//! The faces of Keystead: the REST API, pages, the proxy, health and metrics, over HTTP/1.1 and HTTP/2.
 //!
 //! ```text
 //! serve     connections, time limits, graceful end
 //! face      one request in, one answer out: request id, panics, metrics, logs
 //! call      an API request: caller, path, query, body, all read strictly
 //! routes/   handlers; each calls one use case of the broker
+//! pages     the connect page, rendered here, without script
 //! proxy     `/proxy/…`: raw path, streamed both ways, past the API's layers
 //! problem   the one table from faults to status, code and text
 //! ```
@@ -17,6 +18,7 @@ mod call;
 mod face;
 mod metrics;
 mod openapi;
+mod pages;
 mod problem;
 mod proxy;
 mod pulse;

@@ -20,7 +20,7 @@ use utoipa::{IntoResponses, Modify, OpenApi, PartialSchema};
 use crate::face::{Route, Shared};
 use crate::problem::{FieldProblem, Problem, SdkError};
 use crate::routes::{
-    audit::*, integrations::*, keys::*, members::*, providers::*, system::*, tenants::*,
+    audit::*, connect::*, integrations::*, keys::*, members::*, providers::*, system::*, tenants::*,
 };
 use crate::routes::{no_method, no_route, outside};
 
@@ -60,6 +60,7 @@ operations! {
     list_providers find_provider
     list_integrations create_integration find_integration update_integration delete_integration
     test_integration reveal_integration
+    create_connect_session
     list_members put_member delete_member
     list_tenants create_tenant delete_tenant
     list_keys create_key revoke_key

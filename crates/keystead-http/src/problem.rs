@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     MediaType,
     /// The body did not arrive in time.
     SlowBody,
+    /// A form that no page of this session sent.
+    Forged,
 }
 
 impl From<Error> for Fault {
@@ -72,6 +74,13 @@ pub(crate) fn row(fault: &Fault) -> Row {
     use StatusCode as S;
     let error = match fault {
         Fault::Broker(error) => error,
+        Fault::Forged => {
+            return Row::new(
+                S::FORBIDDEN,
+                "forged",
+                "The form does not come from a page of this session: reload the page and send it again.",
+            );
+        }
         Fault::Method => {
             return Row::new(
                 S::METHOD_NOT_ALLOWED,

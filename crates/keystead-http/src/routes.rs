@@ -2,6 +2,7 @@
 //! writes the answer; its name is the operation's id.
 
 pub(crate) mod audit;
+pub(crate) mod connect;
 pub(crate) mod integrations;
 pub(crate) mod keys;
 pub(crate) mod members;

@@ -5,6 +5,7 @@
 //! and the text of a new key. Types that hold one have no `Debug`.
 
 mod audit;
+mod connect;
 mod keys;
 mod providers;
 
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 pub(crate) use audit::{Entry, Proof};
+pub(crate) use connect::{ConnectSession, NewConnectSession};
 pub(crate) use keys::{CreatedKey, Key, NewKey};
 pub(crate) use providers::Provider;
 

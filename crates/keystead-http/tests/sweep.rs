@@ -21,7 +21,8 @@ const PUBLIC: [&str; 4] = [
 /// What the owner of another tenant gets, and what a viewer of the same tenant gets, when they ask
 /// for the first tenant's things. 404 where they may not know that it exists.
 const EXPECTED: &[(&str, u16, u16)] = &[
-    ("create_integration", 422, 403), // in the own tenant; the body is empty on purpose
+    ("create_connect_session", 201, 201), // of their own, with their own role
+    ("create_integration", 422, 403),     // in the own tenant; the body is empty on purpose
     ("create_key", 404, 404),
     ("create_tenant", 404, 404),
     ("delete_integration", 404, 403),
@@ -77,6 +78,7 @@ fn body(id: &str) -> Value {
         "create_integration" => json!({"name": "", "type": "openai", "credentials": ""}),
         "update_integration" => json!({"name": "renamed"}),
         "put_member" => json!({"issuer": "keystead-dev", "subject": "carol", "role": "viewer"}),
+        "create_connect_session" => json!({}),
         "create_tenant" => json!({"name": "x"}),
         "create_key" => json!({"kind": "service", "name": "x", "scopes": ["use"]}),
         _ => Value::Null,

@@ -3,6 +3,7 @@
 pub mod canary;
 pub mod client;
 pub mod issuer;
+pub mod played;
 pub mod postgres;
 pub mod process;
 pub mod upstream;

@@ -10,8 +10,8 @@ use keystead_broker::callers::{IssuerSettings, KeySource, Verifier};
 use keystead_broker::kms::{FileKms, Kms};
 use keystead_broker::net::{Client, ClientConfig, certificates_from_pem};
 use keystead_broker::{
-    Broker, Clock, KeyringSettings, Limits, OAuthApp, OAuthSettings, Parts, ProxySettings, Rate,
-    Settings,
+    Broker, Clock, ConnectSettings, KeyringSettings, Limits, OAuthApp, OAuthSettings, Parts,
+    ProxySettings, Rate, Settings,
 };
 use keystead_core::egress::Guard;
 use keystead_core::policy::Openings;
@@ -187,6 +187,11 @@ pub(crate) fn settings(config: &Config, catalogue: &Catalogue) -> anyhow::Result
             redact_bodies: !config.proxy.dangerous_no_body_redaction,
         },
         oauth: oauth(config, catalogue)?,
+        connect: ConnectSettings::new(
+            config.server.checked_home()?.as_deref(),
+            &config.connect.return_urls,
+            &config.connect.frame_ancestors,
+        )?,
     })
 }
 

@@ -65,7 +65,7 @@ impl Broker {
     }
 
     /// The row of an integration of the tenant acted in, from the store; a miss is on record.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &self,
         ctx: &Context,
         action: Action,

@@ -73,6 +73,8 @@ pub struct Plan {
     pub dial: Vec<(&'static str, String)>,
     /// Providers that are dialled at the house's upstream too.
     pub dial_upstream: Vec<&'static str>,
+    /// Instead of the embedded providers: these, as they are.
+    pub catalogue: Option<Catalogue>,
 }
 
 pub struct House {
@@ -122,16 +124,16 @@ impl House {
         let mut dial = plan.dial;
         let at_upstream = plan.dial_upstream.into_iter().chain(["openai", "sample"]);
         dial.extend(at_upstream.map(|id| (id, upstream.url())));
-        let broker = Broker::start(parts(
+        let mut parts = parts(
             store.clone(),
             kms,
             issuers,
             &dial,
             plan.settings,
             plan.clock.clone(),
-        ))
-        .await
-        .unwrap();
+        );
+        parts.catalogue = plan.catalogue.unwrap_or(parts.catalogue);
+        let broker = Broker::start(parts).await.unwrap();
         let operator = broker.first_operator_key().await.unwrap().unwrap();
         House {
             broker,

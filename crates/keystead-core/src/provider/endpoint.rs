@@ -27,8 +27,13 @@ pub(super) fn fill<'v>(
     })
     .ok()?;
     let home = origin(&format!("https://{host}")).ok()?;
-    let path = target.split('?').next().unwrap_or_default();
-    (is_plain_https(&home) && crate::path::check(path).is_ok()).then_some((home, target))
+    (is_plain_https(&home) && is_plain_target(&target)).then_some((home, target))
+}
+
+/// Whether every server reads the path alike.
+fn is_plain_target(target: &str) -> bool {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    crate::path::check(path).is_ok()
 }
 
 /// Host and target (from the slash on) of a template.
@@ -41,7 +46,7 @@ impl Provider {
     /// The form of an address in the file. That its names are known is the caller's to check.
     pub(super) fn check_endpoint(&self, key: &str, url: &str) -> Result<(), String> {
         let refused = |reason: &str| Err(format!("{key}: {reason}"));
-        let Some((host, _)) = split(url) else {
+        let Some((host, path)) = split(url) else {
             return refused("must be https, with a host and a path");
         };
         let Ok(names) = template::names(host) else {
@@ -68,23 +73,21 @@ impl Provider {
             .filter_map(|name| self.setting(name))
             .flat_map(|setting| setting.options.iter().map(|o| (setting.name.as_str(), o)));
         for chosen in choices.map(Some).chain([None]) {
-            let filled = template::fill(url, Into::Host, |name| {
-                let setting = self.setting(name).filter(|_| names.contains(&name));
-                let first = setting.and_then(|s| s.default.as_ref().or(s.options.first()));
+            let filled = template::fill(host, Into::Host, |name| {
+                let setting = self.setting(name)?;
+                let first = setting.default.as_ref().or(setting.options.first());
                 let text = match chosen {
                     Some((own, option)) if own == name => Some(option),
                     _ => first,
                 };
-                let raw = setting.is_some_and(|s| s.kind == Kind::Select);
-                Some((text.map_or("sample", String::as_str).into(), raw))
+                let text = text.map_or("sample", String::as_str);
+                Some((text.into(), setting.kind == Kind::Select))
             });
-            let plain = filled.ok().and_then(|url| {
-                let (host, target) = split(&url)?;
-                let home = origin(&format!("https://{host}")).ok()?;
-                let path = target.split('?').next()?;
-                (is_plain_https(&home) && crate::path::check(path).is_ok()).then_some(())
-            });
-            if plain.is_none() {
+            let home = filled.ok().map(|host| origin(&format!("https://{host}")));
+            let target = template::fill(path, Into::Path, |_| Some(("sample".into(), false)));
+            let plain = matches!(home, Some(Ok(home)) if is_plain_https(&home))
+                && target.is_ok_and(|target| is_plain_target(&target));
+            if !plain {
                 return refused("must be a plain https address");
             }
         }

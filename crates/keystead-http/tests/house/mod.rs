@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test file uses a part of it
 
+pub mod browser;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use keystead_broker::callers::{DevIssuer, Verifier};
 use keystead_broker::kms::FileKms;
 use keystead_broker::net::{Client, ClientConfig};
-use keystead_broker::{Broker, Clock, Parts};
+use keystead_broker::{Broker, Clock, ConnectSettings, Parts};
 use keystead_core::action::Role;
 use keystead_core::egress::Guard;
 use keystead_core::provider::Catalogue;
@@ -70,6 +72,23 @@ impl House {
     }
 
     pub async fn with(limits: Limits, settings: Settings) -> House {
+        House::called(limits, settings, None).await
+    }
+
+    /// The same, with what browsers call it, where that is not its own address.
+    pub async fn called(limits: Limits, settings: Settings, public_url: Option<&str>) -> House {
+        House::built(limits, settings, public_url, Clock::default()).await
+    }
+
+    /// The same, at the time that this clock tells.
+    pub async fn built(
+        limits: Limits,
+        settings: Settings,
+        public_url: Option<&str>,
+        clock: Clock,
+    ) -> House {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
         let upstream = Upstream::start(TRUE_KEY).await;
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(StoreConfig::new("sqlite::memory:"))
@@ -84,12 +103,21 @@ impl House {
             .unwrap()
             .with_settings("generic_bearer", None, &[upstream.url()])
             .unwrap();
-        let clock = Clock::default();
         let callers = Verifier::new(vec![issuer.settings()], Arc::new(client.clone())).unwrap();
         let mut behaviour = keystead_broker::Settings::default();
         // Sweeps are many at once, and not what the limit is for.
         behaviour.limits.anonymous = "100000/minute".parse().unwrap();
         behaviour.limits.user = "100000/minute".parse().unwrap();
+        let own = format!("http://{address}");
+        behaviour.connect = ConnectSettings::new(
+            Some(public_url.unwrap_or(&own)),
+            &["https://product.example/settings".to_owned()],
+            &[
+                "https://product.example".to_owned(),
+                "http://localhost:3000".to_owned(),
+            ],
+        )
+        .unwrap();
         let broker = Broker::start(Parts {
             store: store.clone(),
             kms: Box::new(FileKms::open(&folder.path().join("root.key"), true).unwrap()),
@@ -108,8 +136,6 @@ impl House {
             .unwrap()
             .expose()
             .to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let face = Face::new(broker, settings);
         let served = tokio::spawn(serve(listener, face, limits, async {
@@ -166,6 +192,21 @@ impl House {
             body.to_string()
         };
         self.send(request(token, method, path, text)).await
+    }
+
+    /// The same, in the tenant that is named.
+    pub async fn ask_in(
+        &self,
+        tenant: &str,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Answer {
+        let mut request = request(token, method, path, body.to_string());
+        let tenant = tenant.parse().unwrap();
+        request.headers_mut().insert("keystead-tenant", tenant);
+        self.send(request).await
     }
 
     /// Makes an integration that reaches every path of the upstream.

@@ -244,6 +244,7 @@ pub(in crate::provider) fn imply(provider: &mut Provider) {
             (field.secret, field.granted, field.required) = (secret, granted, false);
         }
     }
+    let names_host = names_host && !provider.host_choices.is_empty();
     if names_host && provider.setting(API_HOST).is_none() {
         let mut setting = implied(API_HOST, "API host", Kind::Hosts);
         setting.hint = Some("Filled in when the integration is authorised.".to_owned());

@@ -1,0 +1,13 @@
+//! Every provider of the catalogue against a server that plays it by its file. A failure names the
+//! provider, the mode and the rule.
+
+#![allow(clippy::unwrap_used)]
+
+mod api;
+mod cases;
+mod consent;
+#[path = "../house/mod.rs"]
+mod house;
+mod known;
+mod revoke;
+mod wrong;
