@@ -21,6 +21,8 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
 pub(crate) fn tests(only: Option<&str>) -> Result<()> {
     let postgres = tools::postgres_bin()?;
     let python = tools::python()?;
+    let node = tools::node()?;
+    let chromium = tools::chromium()?;
     second_opinions(&python)?;
 
     if only.is_none() {
@@ -38,7 +40,9 @@ pub(crate) fn tests(only: Option<&str>) -> Result<()> {
         .arg("--workspace")
         .args(only)
         .env("KEYSTEAD_TEST_PG_BIN", postgres)
-        .env("KEYSTEAD_TEST_PYTHON", python))
+        .env("KEYSTEAD_TEST_PYTHON", python)
+        .env("KEYSTEAD_TEST_NODE", node)
+        .env("KEYSTEAD_TEST_CHROMIUM", chromium))
 }
 
 /// The vectors, opened and signed by implementations that are not ours.

@@ -1,4 +1,5 @@
-//! What tests need besides Rust: PostgreSQL's server programs and Python with the vendors' SDKs.
+//! What tests need besides Rust: PostgreSQL's server programs, Python with the vendors' SDKs, what
+//! `crates/keystead-testkit/node` names of npm, and a browser.
 //!
 //! What always holds here: found is better than installed; installed once; no service of the
 //! machine is started or changed.
@@ -98,6 +99,66 @@ pub(crate) fn python() -> Result<PathBuf> {
     .context("the Python packages of xtask/requirements.txt cannot be installed")?;
     fs::copy(&wanted, &installed)?;
     Ok(python)
+}
+
+/// A folder whose `node_modules` has what `crates/keystead-testkit/node/package.json` names.
+pub(crate) fn node() -> Result<PathBuf> {
+    if let Some(folder) = env::var_os("KEYSTEAD_TEST_NODE") {
+        return Ok(folder.into());
+    }
+    let wanted = root().join("crates/keystead-testkit/node");
+    let folder = target_dir().join("node");
+    // Written last, so that a half-made folder is made again.
+    let installed = folder.join("installed-lock.json");
+    let lock = wanted.join("package-lock.json");
+    if fs::read(&installed).ok() == Some(fs::read(&lock)?) {
+        return Ok(folder);
+    }
+    if find_in_path("npm").is_none() {
+        bail!(
+            "npm is missing: install your system's `nodejs` and `npm` packages, or set \
+             KEYSTEAD_TEST_NODE to a folder with the modules of {}",
+            wanted.join("package.json").display()
+        );
+    }
+    fs::create_dir_all(&folder)?;
+    for name in ["package.json", "package-lock.json", ".npmrc"] {
+        fs::copy(wanted.join(name), folder.join(name))?;
+    }
+    run(command("npm")
+        .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
+        .current_dir(&folder))
+    .context("the npm packages of crates/keystead-testkit/node cannot be installed")?;
+    fs::copy(&lock, &installed)?;
+    Ok(folder)
+}
+
+/// A Chromium, to look at pages as people do.
+pub(crate) fn chromium() -> Result<PathBuf> {
+    if let Some(program) = env::var_os("KEYSTEAD_TEST_CHROMIUM") {
+        return Ok(program.into());
+    }
+    let find = || {
+        let names = ["chromium", "chromium-browser", "google-chrome"];
+        names
+            .into_iter()
+            .find_map(|name| Some(find_in_path(name)?.join(name)))
+    };
+    if let Some(program) = find() {
+        return Ok(program);
+    }
+    let missing = "Chromium is missing: install your system's `chromium` package, or set \
+                   KEYSTEAD_TEST_CHROMIUM to the program";
+    if !is_root() || find_in_path("apt-get").is_none() {
+        bail!("{missing}");
+    }
+    run(command("apt-get").args(["-qq", "update"]))?;
+    run(command("apt-get")
+        .args(["-qq", "-y", "--no-install-recommends"])
+        .args(["install", "chromium"])
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+    .context(missing)?;
+    find().context(missing)
 }
 
 fn is_root() -> bool {

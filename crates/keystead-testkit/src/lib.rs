@@ -3,6 +3,7 @@
 pub mod canary;
 pub mod client;
 pub mod issuer;
+pub mod node;
 pub mod played;
 pub mod postgres;
 pub mod process;

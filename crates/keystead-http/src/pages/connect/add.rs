@@ -37,7 +37,6 @@ struct Add<'a> {
     ways: Vec<(&'a str, &'a str, bool)>,
     mode: &'a Mode,
     help: Option<Said>,
-    where_: String,
     inputs: Inputs<'a>,
     /// The name to be given; `None` where there is one already.
     name: Option<String>,
@@ -161,7 +160,6 @@ fn show(
         help: provider
             .help_of(mode)
             .map(|help| Said::english(help, language)),
-        where_: fill(t.add_where, &[("provider", &provider.name)]),
         inputs,
         name,
         name_fault,
