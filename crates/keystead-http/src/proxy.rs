@@ -145,17 +145,21 @@ fn presented_token<'h>(headers: &'h HeaderMap, places: &[HeaderName]) -> Option<
         return None;
     }
     let text = value.to_str().ok()?;
-    if name != AUTHORIZATION {
-        return (!text.is_empty()).then_some(Cow::Borrowed(text));
-    }
-    let (scheme, value) = text.split_once(' ')?;
-    let token = if scheme.eq_ignore_ascii_case("bearer") {
-        Cow::Borrowed(value)
-    } else if scheme.eq_ignore_ascii_case("basic") {
-        let pair = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
-        Cow::Owned(pair.split_once(':')?.1.to_owned())
-    } else {
-        return None;
+    let (scheme, value) = match text.split_once(' ') {
+        Some(parts) if name == AUTHORIZATION => parts,
+        // Linear's SDK gives no scheme.
+        _ => return (!text.is_empty()).then_some(Cow::Borrowed(text)),
+    };
+    let token = match scheme.to_ascii_lowercase().as_str() {
+        // Discord's SDKs say the second.
+        "bearer" | "bot" => Cow::Borrowed(value),
+        // GitHub's and PagerDuty's.
+        "token" => Cow::Borrowed(value.strip_prefix("token=").unwrap_or(value)),
+        "basic" => {
+            let pair = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
+            Cow::Owned(pair.split_once(':')?.1.to_owned())
+        }
+        _ => return None,
     };
     (!token.is_empty()).then_some(token)
 }
@@ -238,7 +242,12 @@ mod tests {
         assert_eq!(token(&[("x-api-key", "kss_x")]), some);
         assert_eq!(token(&[("authorization", "Basic QUMxOmtzc194")]), some);
         assert_eq!(token(&[("x-other", "kss_x")]), None);
-        assert_eq!(token(&[("authorization", "kss_x")]), None);
+        for text in ["kss_x", "Bot kss_x", "token kss_x", "Token token=kss_x"] {
+            assert_eq!(token(&[("authorization", text)]), some, "{text}");
+        }
+        for text in ["", "Bearer ", "Digest kss_x", "Token token=", "FlyV1 kss_x"] {
+            assert_eq!(token(&[("authorization", text)]), None, "{text}");
+        }
         assert_eq!(
             token(&[("authorization", "Bearer kss_x"), ("x-api-key", "kss_x")]),
             None
