@@ -1,8 +1,8 @@
 //! Tokens that are made from a credential (a service account's, a service principal's).
 //!
 //! What always holds: a made token is kept sealed under the tenant's key, like every secret; it is
-//! used for the scope it was made for and dropped a minute before it ends; requests that need one
-//! at once make one.
+//! used for the scope and under the settings that it was made for, and dropped a minute before it
+//! ends; requests that need one at once make one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use keystead_core::provider::{
-    Fields, MintedToken, ResultClass, TokenRequest, mint_request, read_token_response,
+    Config, Fields, MintedToken, ResultClass, TokenRequest, mint_request, read_token_response,
 };
 use keystead_core::seal::{Kind, Place};
 use keystead_core::time::Time;
@@ -45,6 +45,8 @@ struct Kept {
     sealed: Vec<u8>,
     until: Time,
     scope: String,
+    /// The settings may say whose token it is: a shop, an organization, a user to act for.
+    config: Config,
 }
 
 /// What making a token came to.
@@ -105,6 +107,7 @@ impl Broker {
         if let Last::Token(kept) = &*last
             && kept.until > now
             && kept.scope == scope
+            && kept.config == loaded.config
         {
             let opened = keys.open(&place(loaded), &kept.sealed);
             if let Some(token) =
@@ -138,6 +141,7 @@ impl Broker {
                     sealed,
                     until,
                     scope,
+                    config: loaded.config.clone(),
                 })
             }
             Ok(Made::Refused { class, message }) => Last::Refused(*class, message.clone()),

@@ -336,3 +336,32 @@ async fn a_new_credential_makes_a_new_token_and_sends_itself_nowhere_else() {
         &format!("Bearer canary-token-{}", endpoint.asked())
     );
 }
+
+/// The settings may say whose token it is.
+#[tokio::test]
+async fn a_token_is_not_used_under_other_settings_than_it_was_made_for() {
+    let endpoint = Endpoint::start().await;
+    let (house, _) = house(&endpoint).await;
+    let alice = house.user("alice", "acme", Role::Owner).await;
+    let id = add(&house, &alice, "gcp_service_account", gcp()).await;
+    assert_eq!(call(&house, &alice, id).await.unwrap(), 200);
+    let asked = endpoint.asked();
+    let change = Changes {
+        config: json!({"subject": "user@canary.example"})
+            .as_object()
+            .cloned(),
+        ..Changes::default()
+    };
+    house
+        .broker
+        .update_integration(&alice, id, change, None)
+        .await
+        .unwrap();
+    house.settled(&alice, id).await;
+    assert_eq!(call(&house, &alice, id).await.unwrap(), 200);
+    assert!(endpoint.asked() > asked);
+    assert_eq!(
+        endpoint.last_heard(),
+        format!("Bearer canary-token-{}", endpoint.asked())
+    );
+}
