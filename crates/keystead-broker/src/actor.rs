@@ -5,18 +5,17 @@
 //! its key or its membership is read again, and the decision is made again; whose key was revoked
 //! or who is no member any more can end nothing that they began.
 
-#![allow(dead_code)] // Until the flows that it is for are there.
-
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use keystead_core::action::{Action, Role};
 use keystead_core::caller::{Caller, Filter, Scope};
 use keystead_core::ids::{KeyId, RequestId, TenantId};
+use keystead_core::time::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Broker;
-use crate::context::{Basis, Context};
+use crate::context::{Basis, Context, Proof};
 use crate::error::Error;
 use crate::keys;
 
@@ -98,6 +97,14 @@ impl Broker {
         request: RequestId,
         address: Option<IpAddr>,
     ) -> Result<Context, Error> {
+        let epoch = self.epochs().of_callers();
+        let basis = match actor {
+            Actor::User { stated: None, .. } => Basis::Member,
+            Actor::Service { stated: false, .. } | Actor::Operator { stated: false, .. } => {
+                Basis::Key
+            }
+            _ => Basis::Stated,
+        };
         let caller = match actor {
             Actor::User {
                 issuer,
@@ -150,6 +157,11 @@ impl Broker {
         Ok(Context {
             caller: Some(Arc::new(caller)),
             tenant: Some(tenant),
+            proof: Some(Proof {
+                epoch,
+                basis,
+                until: Time(i64::MAX),
+            }),
             ..Context::anonymous(request, address)
         })
     }

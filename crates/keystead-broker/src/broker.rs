@@ -35,7 +35,7 @@ use crate::kms::Kms;
 use crate::limits::{self, Limiter, Limits, Subject};
 use crate::mint::Minted;
 use crate::net::Client;
-use crate::oauth::OAuthSettings;
+use crate::oauth::{DevicePace, OAuthSettings};
 use crate::permit::On;
 use crate::renew::{RenewSettings, Renewals, StoreClock};
 use crate::streams::Streams;
@@ -159,6 +159,7 @@ struct Inner {
     store_clock: StoreClock,
     /// Room for renewals ahead of need.
     ahead: Arc<Semaphore>,
+    device_pace: DevicePace,
     held_bodies: Arc<Semaphore>,
     started: Time,
     taken_up: Mutex<BTreeSet<(IntegrationId, u64)>>,
@@ -265,6 +266,7 @@ impl Broker {
             renewals: Renewals::default(),
             store_clock: StoreClock::unread(clock.now()),
             ahead: Arc::new(Semaphore::new(settings.renew.at_once)),
+            device_pace: DevicePace::default(),
             held_bodies: Arc::new(Semaphore::new(held_bodies)),
             started: clock.now(),
             taken_up: Mutex::default(),
@@ -551,6 +553,9 @@ impl Broker {
     }
     pub(crate) fn ahead(&self) -> &Arc<Semaphore> {
         &self.0.ahead
+    }
+    pub(crate) fn device_pace(&self) -> &DevicePace {
+        &self.0.device_pace
     }
     /// The bytes that request bodies may yet take that are held to be signed.
     pub(crate) fn held_bodies(&self) -> &Arc<Semaphore> {

@@ -92,6 +92,14 @@ pub enum Error {
     /// The provider did not answer in time.
     #[error("the provider did not answer in time")]
     UpstreamTimeout,
+    /// The provider answered, and nothing can be done with the answer.
+    #[error("{message}")]
+    Provider {
+        /// A word for programs.
+        code: &'static str,
+        /// What it did and what to do, with none of its own words but an error code.
+        message: Cow<'static, str>,
+    },
     /// The credential cannot be placed as it is.
     #[error("the credential does not work for this call: {reason}")]
     Credential {
@@ -150,6 +158,14 @@ impl Error {
         )
     }
 
+    /// The answer for a name that the tenant gave already.
+    pub(crate) fn duplicate_name() -> Error {
+        Error::conflict(
+            "duplicate_name",
+            "the tenant already has an integration of this name: choose another, or change that one",
+        )
+    }
+
     /// A short word for the fault, as entries say it.
     pub const fn word(&self) -> &'static str {
         match self {
@@ -165,6 +181,7 @@ impl Error {
             Error::Unavailable { .. } => "unavailable",
             Error::Upstream { .. } => "upstream unreachable",
             Error::UpstreamTimeout => "upstream timeout",
+            Error::Provider { .. } => "upstream answer",
             Error::Credential { .. } => "credential unusable",
             Error::Corrupt { .. } => "corrupt",
             Error::Internal { .. } => "internal",

@@ -27,8 +27,8 @@ use crate::page::Page;
 use crate::permit::{Decided, On};
 
 pub(crate) use found::{Home, Loaded};
-pub(crate) use given::read_message;
-use given::{check_name, read_config, read_credential, too_large};
+pub(crate) use given::{Given, check_name, read_config, read_message};
+use given::{read_credential, too_large};
 use model::etag;
 pub use model::{Changes, Created, Integration, IntegrationFilter, NewIntegration, Status};
 
@@ -79,13 +79,14 @@ impl Broker {
         }
         let settings = Value::Object(new.config);
         read_config(&provider, &settings, &mut warnings, &mut faults);
-        let given = read_credential(&provider, new.credentials, &mut warnings, &mut faults);
-        let (Some(given), true) = (given, faults.is_empty()) else {
+        let at = self.clock().now();
+        let now = self.store_time();
+        let brought = read_credential(&provider, new.credentials, now, &mut warnings, &mut faults);
+        let (Some(brought), true) = (brought, faults.is_empty()) else {
             return Err(decided.fail(Error::Invalid(faults)).await);
         };
         let caller = ctx.caller.as_deref().map(Caller::name).unwrap_or_default();
-        let request_hash = self.request_hash(&new.name, &provider.id, &settings, &given);
-        let at = self.clock().now();
+        let request_hash = self.request_hash(&new.name, &provider.id, &settings, &brought);
         let expire_before = at.plus_seconds(-IDEMPOTENCY_SECONDS);
         if let Some(key) = &idempotency_key
             && let Some(kept) = self.store().find_idempotency(tenant, &caller, key).await?
@@ -96,7 +97,8 @@ impl Broker {
                 .await;
         }
         let id = IntegrationId::from_uuid(clock::new_uuid(at)?);
-        let credential = match self.seal_credential(tenant, id, 1, &given, at).await {
+        let sealed = self.seal_credential(tenant, id, 1, &brought.given, at);
+        let credential = match sealed.await {
             Ok(credential) => credential,
             Err(fault) => return Err(decided.fail(fault).await),
         };
@@ -105,9 +107,9 @@ impl Broker {
             id,
             name: new.name,
             provider: provider.id.clone(),
-            status: keystead_store::Status::Verifying,
+            status: brought.status(),
             config: settings.to_string(),
-            hint: given.hint,
+            hint: brought.given.hint.clone(),
             credential_version: 1,
             disabled: false,
             created_by: caller.clone(),
@@ -122,6 +124,10 @@ impl Broker {
             integration: Box::new(row.clone()),
             credential,
         }];
+        if let Some(tokens) = &brought.tokens {
+            let put = self.put_tokens_effect(tenant, id, 1, 1, 1, tokens);
+            effects.push(put.await?);
+        }
         if let Some(key) = &idempotency_key {
             effects.push(Effect::PutIdempotency {
                 row: IdempotencyRow {
@@ -152,7 +158,9 @@ impl Broker {
                 .await;
         }
         done.map_err(name_clash)?;
-        self.verify_later(tenant, id);
+        if !brought.awaits_consent {
+            self.verify_later(tenant, id);
+        }
         Ok(Created {
             integration: Integration::from(&row),
             warnings,
@@ -298,19 +306,22 @@ impl Broker {
         if let Some(settings) = &config {
             read_config(&provider, settings, &mut warnings, &mut faults);
         }
-        let given = changes
+        let (at, now) = (self.clock().now(), self.store_time());
+        let brought = changes
             .credentials
-            .and_then(|value| read_credential(&provider, value, &mut warnings, &mut faults));
+            .and_then(|value| read_credential(&provider, value, now, &mut warnings, &mut faults));
         if !faults.is_empty() {
             return Err(decided.fail(Error::Invalid(faults)).await);
         }
-        let at = self.clock().now();
         let expected = expected_revision(&row, if_match.as_deref());
         let mut expected_revision = expected;
         let mut effects = Vec::new();
         let mut decided = decided;
-        let mut try_again = config.is_some() || (row.disabled && changes.disabled == Some(false));
-        if let Some(given) = &given {
+        // Nothing that is set here takes the place of a consent.
+        let mut try_again = row.status != keystead_store::Status::Reauthorize
+            && (config.is_some() || (row.disabled && changes.disabled == Some(false)));
+        if let Some(brought) = &brought {
+            let given = &brought.given;
             let version = row.credential_version + 1;
             let credential = match self.seal_credential(tenant, id, version, given, at).await {
                 Ok(credential) => credential,
@@ -321,8 +332,11 @@ impl Broker {
                 hint: given.hint.clone(),
                 expected_revision: expected_revision.take(),
             });
+            if let Some(tokens) = &brought.tokens {
+                effects.push(self.next_tokens_effect(tenant, id, version, tokens).await?);
+            }
             decided = decided.version(version).because("credential replaced");
-            try_again = true;
+            try_again = !brought.awaits_consent;
         } else if let Some(disabled) = changes.disabled {
             decided = decided.because(if disabled { "disabled" } else { "enabled" });
         }
@@ -330,7 +344,10 @@ impl Broker {
             name: changes.name,
             config: config.map(|settings| settings.to_string()),
             disabled: changes.disabled,
-            status: try_again.then_some(keystead_store::Status::Verifying),
+            status: match &brought {
+                Some(brought) => Some(brought.status()),
+                None => try_again.then_some(keystead_store::Status::Verifying),
+            },
         };
         if change != IntegrationChange::default() {
             effects.push(Effect::UpdateIntegration {
@@ -474,10 +491,7 @@ fn name_clash(fault: Error) -> Error {
     match fault {
         Error::Conflict {
             code: "duplicate", ..
-        } => Error::conflict(
-            "duplicate_name",
-            "the tenant already has an integration of this name: choose another, or change that one",
-        ),
+        } => Error::duplicate_name(),
         other => other,
     }
 }

@@ -50,7 +50,10 @@ pub use integrations::{Changes, Created, Integration, IntegrationFilter, NewInte
 pub use keyring::KeyringSettings;
 pub use keys::{CreatedKey, Key, NewKey};
 pub use limits::{InvalidRate, Limits, Rate};
-pub use oauth::{OAuthApp, OAuthSettings};
+pub use oauth::{
+    Back, Begin, Completed, ConnectPage, Device, DevicePoll, Incomplete, OAuthApp, OAuthSettings,
+    Started, Way,
+};
 pub use page::Page;
 pub use proxy::Selector;
 pub use renew::{RenewSettings, RenewalCounters};

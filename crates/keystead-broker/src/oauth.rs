@@ -3,43 +3,22 @@
 //! ```text
 //! begin     decided, on record; a one-time state, bound to who may bring it back → URL
 //! complete  state taken → code exchanged, in a task of its own → integration and tokens, one write
+//! device    the same without a browser that comes back: the server asks the provider when it is asked
 //! ```
 //!
-//! What always holds: a state is taken before its code is exchanged, and once; it is taken by
-//! whoever began, and by nobody else; what is refused leaves everything as it was, and an entry
-//! that says why.
+//! What always holds: a state is taken once, before its code is exchanged, and by nobody but whoever
+//! began; what is refused leaves everything as it was, and an entry that says why. A provider's own
+//! words are shown to nobody: of an error there is its code, and a sentence of ours.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
+mod app;
+mod begin;
+mod complete;
+mod device;
+mod model;
+mod stored;
 
-use zeroize::Zeroizing;
-
-/// How accounts at providers are connected.
-#[derive(Clone, Debug, Default)]
-pub struct OAuthSettings {
-    /// Where browsers reach this installation: scheme and host. `None` where nobody said.
-    pub public_url: Option<String>,
-    /// This installation's apps, by provider.
-    pub apps: BTreeMap<String, Arc<OAuthApp>>,
-    /// Redirect URIs of clients that hand the provider's answer in themselves.
-    pub redirect_uris: Vec<String>,
-}
-
-/// An app that is registered at a provider.
-pub struct OAuthApp {
-    /// Its public name there.
-    pub client_id: String,
-    /// What proves it, where it has that.
-    pub client_secret: Option<Zeroizing<String>>,
-    /// What it asks for, instead of the scopes of the provider's file.
-    pub scopes: Option<Vec<String>>,
-}
-
-impl fmt::Debug for OAuthApp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("OAuthApp");
-        shown.field("client_id", &self.client_id);
-        shown.finish_non_exhaustive()
-    }
-}
+pub(crate) use device::DevicePace;
+pub use model::{
+    Back, Begin, Completed, ConnectPage, Device, DevicePoll, Incomplete, OAuthApp, OAuthSettings,
+    Started, Way,
+};

@@ -40,12 +40,17 @@ pub(crate) enum Reveal {}
 pub(crate) enum Test {}
 /// Renewing the tokens that its owner granted.
 pub(crate) enum Renew {}
+/// Connecting its account, for which its own app is needed.
+pub(crate) enum Consent {}
 
 impl Opening for Use {
     const ACTION: Action = Action::Use;
 }
 impl Opening for Reveal {
     const ACTION: Action = Action::Reveal;
+}
+impl Opening for Consent {
+    const ACTION: Action = Action::Put;
 }
 impl Opening for Test {
     const ACTION: Action = Action::Test;

@@ -323,7 +323,6 @@ impl Broker {
         }
     }
 
-    #[allow(dead_code)] // Until consents end here.
     /// Tokens of a new consent, sealed, as the effect that stores them. They take the place of what
     /// is there where both numbers are greater.
     pub(crate) async fn put_tokens_effect(

@@ -133,6 +133,11 @@ impl Call {
         self.parts.uri.path()
     }
 
+    /// The headers, as they were sent.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
     /// Passes on what was read, or leaves an entry for why it could not be.
     pub(crate) async fn check<T>(
         &mut self,

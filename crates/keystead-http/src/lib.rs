@@ -15,6 +15,7 @@
 
 mod address;
 mod call;
+mod cookie;
 mod face;
 mod metrics;
 mod openapi;

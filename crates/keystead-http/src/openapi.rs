@@ -20,7 +20,8 @@ use utoipa::{IntoResponses, Modify, OpenApi, PartialSchema};
 use crate::face::{Route, Shared};
 use crate::problem::{FieldProblem, Problem, SdkError};
 use crate::routes::{
-    audit::*, connect::*, integrations::*, keys::*, members::*, providers::*, system::*, tenants::*,
+    audit::*, connect::*, integrations::*, keys::*, members::*, oauth::*, providers::*, system::*,
+    tenants::*,
 };
 use crate::routes::{no_method, no_route, outside};
 
@@ -40,12 +41,14 @@ macro_rules! operations {
             tags(
                 (name = "providers", description = "The catalogue of upstream services"),
                 (name = "integrations", description = "A tenant's named connections to providers"),
+                (name = "oauth", description = "Connecting accounts by their owners' consent"),
                 (name = "members", description = "Users' places in a tenant"),
                 (name = "tenants", description = "The units of isolation"),
                 (name = "keys", description = "Service keys and operator keys"),
                 (name = "audit", description = "Who did what, provably"),
                 (name = "proxy", description = "Calls to providers, with the credential placed"),
                 (name = "system", description = "For machines that watch"),
+                (name = "pages", description = "For browsers; proven by a cookie or a link, never by a token"),
             ),
         )]
         struct Api;
@@ -61,6 +64,8 @@ operations! {
     list_integrations create_integration find_integration update_integration delete_integration
     test_integration reveal_integration
     create_connect_session
+    begin_authorization complete_authorization receive_authorization
+    begin_device_authorization poll_device_authorization
     list_members put_member delete_member
     list_tenants create_tenant delete_tenant
     list_keys create_key revoke_key
@@ -184,6 +189,10 @@ const CHANGING: &[u16] = &[400, 401, 403, 404, 409, 412, 422, 429, 500, 503];
 const WRITING: &[u16] = &[
     400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 500, 503,
 ];
+const CONNECTING: &[u16] = &[400, 401, 403, 404, 409, 422, 429, 500, 503];
+const EXCHANGING: &[u16] = &[
+    400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504,
+];
 const PROXY: &[u16] = &[400, 401, 403, 404, 409, 413, 429, 500, 502, 503, 504];
 
 fn problems(statuses: &'static [u16]) -> impl Iterator<Item = (String, RefOr<Described>)> {
@@ -236,6 +245,10 @@ refusals! {
     Changing = CHANGING;
     /// How an operation with a body may be refused.
     Writing = WRITING;
+    /// How an operation that begins to connect an account may be refused.
+    Connecting = CONNECTING;
+    /// How an operation that asks a provider for tokens may be refused.
+    Exchanging = EXCHANGING;
 }
 
 #[cfg(test)]
@@ -274,11 +287,9 @@ mod tests {
                 "{id} has no summary"
             );
             let public = operation.security.is_some();
-            assert_eq!(
-                public,
-                operation.tags.as_deref() == Some(&["system".to_owned()]),
-                "{id}"
-            );
+            let tags = operation.tags.as_deref().unwrap_or_default();
+            let open = tags.iter().all(|tag| tag == "system" || tag == "pages");
+            assert_eq!(public, open, "{id}");
             for status in ["401", "403", "404", "429", "503"] {
                 assert!(
                     public || operation.responses.responses.contains_key(status),

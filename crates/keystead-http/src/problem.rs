@@ -166,6 +166,7 @@ pub(crate) fn row(fault: &Fault) -> Row {
             "upstream_timeout",
             "The provider did not answer in time: repeat later, and see the provider's status page.",
         ),
+        Error::Provider { code, message } => Row::new(S::BAD_GATEWAY, code, message.clone()),
         Error::Credential { reason } => Row::new(
             S::CONFLICT,
             "credential_unusable",
@@ -374,6 +375,15 @@ mod tests {
                 "upstream_unreachable",
             ),
             (Error::UpstreamTimeout.into(), 504, "upstream_timeout"),
+            (
+                Error::Provider {
+                    code: "provider_busy",
+                    message: "begin again later".into(),
+                }
+                .into(),
+                502,
+                "provider_busy",
+            ),
             (
                 Error::Credential {
                     reason: "empty".into(),

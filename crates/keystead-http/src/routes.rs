@@ -6,6 +6,7 @@ pub(crate) mod connect;
 pub(crate) mod integrations;
 pub(crate) mod keys;
 pub(crate) mod members;
+pub(crate) mod oauth;
 pub(crate) mod providers;
 pub(crate) mod system;
 pub(crate) mod tenants;

@@ -7,6 +7,7 @@
 mod audit;
 mod connect;
 mod keys;
+mod oauth;
 mod providers;
 
 use keystead_broker as broker;
@@ -21,6 +22,7 @@ use utoipa::ToSchema;
 pub(crate) use audit::{Entry, Proof};
 pub(crate) use connect::{ConnectSession, NewConnectSession};
 pub(crate) use keys::{CreatedKey, Key, NewKey};
+pub(crate) use oauth::{Back, Device, DevicePoll, NewDevice, Started};
 pub(crate) use providers::Provider;
 
 fn time(at: Time) -> String {

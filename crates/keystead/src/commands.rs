@@ -84,7 +84,8 @@ pub(crate) fn exit_code(fault: &anyhow::Error) -> u8 {
                 Error::Unavailable { .. }
                 | Error::Limited { .. }
                 | Error::Upstream { .. }
-                | Error::UpstreamTimeout => 6,
+                | Error::UpstreamTimeout
+                | Error::Provider { .. } => 6,
                 _ => 1,
             };
         }

@@ -11,7 +11,7 @@ use keystead_broker::kms::{FileKms, Kms};
 use keystead_broker::net::{Client, ClientConfig, certificates_from_pem};
 use keystead_broker::{
     Broker, Clock, ConnectSettings, KeyringSettings, Limits, OAuthApp, OAuthSettings, Parts,
-    ProxySettings, Rate, Settings,
+    ProxySettings, Rate, RenewSettings, Settings,
 };
 use keystead_core::egress::Guard;
 use keystead_core::policy::Openings;
@@ -78,6 +78,11 @@ pub(crate) fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
     for (id, provider) in &config.provider {
         catalogue =
             catalogue.with_settings(id, provider.base_url.as_deref(), &provider.approved)?;
+    }
+    for (id, app) in &config.oauth {
+        if let Some(scopes) = &app.scopes {
+            catalogue = catalogue.with_scopes(id, scopes)?;
+        }
     }
     Ok(catalogue)
 }
@@ -187,6 +192,7 @@ pub(crate) fn settings(config: &Config, catalogue: &Catalogue) -> anyhow::Result
             redact_bodies: !config.proxy.dangerous_no_body_redaction,
         },
         oauth: oauth(config, catalogue)?,
+        renew: RenewSettings::default(),
         connect: ConnectSettings::new(
             config.server.checked_home()?.as_deref(),
             &config.connect.return_urls,
@@ -202,6 +208,9 @@ fn oauth(config: &Config, catalogue: &Catalogue) -> anyhow::Result<OAuthSettings
     for (name, app) in &config.oauth {
         let what = format!("[oauth.{name}]");
         let provider = known(catalogue, name).context(what.clone())?;
+        if provider.oauth().is_none() {
+            bail!("{what}: this provider has no OAuth: remove the section");
+        }
         if app.client_id.is_empty() {
             bail!("{what}: client_id is empty");
         }
@@ -211,7 +220,6 @@ fn oauth(config: &Config, catalogue: &Catalogue) -> anyhow::Result<OAuthSettings
             client_secret: secret
                 .map(|secret| secret.text(&format!("{what} client_secret")))
                 .transpose()?,
-            scopes: app.scopes.clone(),
         };
         if apps.insert(provider.id.clone(), Arc::new(app)).is_some() {
             bail!("{what}: `{}` is set twice", provider.id);

@@ -245,6 +245,27 @@ impl Broker {
         })
     }
 
+    /// A request in a session, of a browser that does not hold its secret: what a consent that
+    /// began there ends in. Also says whether its page is shown in a frame.
+    ///
+    /// # Errors
+    /// As `open_connect_session`.
+    pub(crate) async fn session_again(
+        &self,
+        tenant: TenantId,
+        id: SessionId,
+        request: RequestId,
+        address: Option<IpAddr>,
+    ) -> Result<(Context, bool), Error> {
+        let anonymous = Context::anonymous(request, address);
+        let Some(row) = self.store().find_connect_session(tenant, id).await? else {
+            return Err(self.no_session(&anonymous, "unknown connect session").await);
+        };
+        let found = self.standing(row, &anonymous).await?;
+        let ctx = self.session_context(&found, request, address);
+        Ok((ctx, found.acting.embed))
+    }
+
     /// The session of a link.
     async fn linked(
         &self,

@@ -4,9 +4,10 @@
 //! then its parts, so that it can be handed out as it came.
 
 use keystead_core::ids::{IntegrationId, TenantId};
+use keystead_core::provider::oauth::{Tokens, take_tokens};
 use keystead_core::provider::{Config, Fields, MAX_CREDENTIAL, Provider};
 use keystead_core::time::Time;
-use keystead_store::CredentialRow;
+use keystead_store::{CredentialRow, Status};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -60,14 +61,33 @@ pub(crate) fn too_large(value: &Value, most: usize) -> Result<(), Error> {
 const NAME_MOST: usize = 200;
 
 /// A credential that was read and not yet sealed.
-pub(super) struct Given {
-    pub(super) fields: Fields,
-    pub(super) as_text: bool,
-    pub(super) hint: Option<String>,
+pub(crate) struct Given {
+    pub(crate) fields: Fields,
+    pub(crate) as_text: bool,
+    pub(crate) hint: Option<String>,
+}
+
+/// A credential that was read, and tokens that came with it from another system.
+pub(super) struct Brought {
+    pub(super) given: Given,
+    pub(super) tokens: Option<Tokens>,
+    /// Nothing can be done with it before its owner consents.
+    pub(super) awaits_consent: bool,
+}
+
+impl Brought {
+    /// What is known of it at first.
+    pub(super) fn status(&self) -> Status {
+        if self.awaits_consent {
+            Status::Reauthorize
+        } else {
+            Status::Verifying
+        }
+    }
 }
 
 impl Broker {
-    pub(super) async fn seal_credential(
+    pub(crate) async fn seal_credential(
         &self,
         tenant: TenantId,
         id: IntegrationId,
@@ -94,19 +114,22 @@ impl Broker {
         name: &str,
         provider: &str,
         settings: &Value,
-        given: &Given,
+        brought: &Brought,
     ) -> [u8; 32] {
         let mut text = Zeroizing::new(Vec::with_capacity(MAX_CREDENTIAL + 4096));
         for part in [name, provider, &settings.to_string()] {
             text.extend_from_slice(part.as_bytes());
             text.push(0);
         }
-        text.extend_from_slice(&Zeroizing::new(given.fields.to_message()));
+        text.extend_from_slice(&Zeroizing::new(brought.given.fields.to_message()));
+        if let Some(tokens) = &brought.tokens {
+            text.extend_from_slice(&Zeroizing::new(tokens.fields.to_message()));
+        }
         self.keyring().lookup_hash(&text)
     }
 }
 
-pub(super) fn check_name(name: &str, faults: &mut Vec<FieldFault>) {
+pub(crate) fn check_name(name: &str, faults: &mut Vec<FieldFault>) {
     if name.trim().is_empty() || name.len() > NAME_MOST || name.chars().any(char::is_control) {
         faults.push(FieldFault::new(
             "name",
@@ -115,7 +138,7 @@ pub(super) fn check_name(name: &str, faults: &mut Vec<FieldFault>) {
     }
 }
 
-pub(super) fn read_config(
+pub(crate) fn read_config(
     provider: &Provider,
     settings: &Value,
     warnings: &mut Vec<String>,
@@ -132,11 +155,19 @@ pub(super) fn read_config(
 
 pub(super) fn read_credential(
     provider: &Provider,
-    value: Value,
+    mut value: Value,
+    now: Time,
     warnings: &mut Vec<String>,
     faults: &mut Vec<FieldFault>,
-) -> Option<Given> {
+) -> Option<Brought> {
     let text = value.is_string();
+    let tokens = match take_tokens(provider, &mut value, now) {
+        Ok(tokens) => tokens,
+        Err(wrong) => {
+            faults.extend(wrong.into_iter().map(FieldFault::from));
+            None
+        }
+    };
     match Fields::parse(provider, value) {
         Ok((fields, odd)) => {
             warnings.extend(
@@ -145,10 +176,17 @@ pub(super) fn read_credential(
             );
             let as_text = text && fields.only().is_some();
             let hint = fields.hint(provider);
-            Some(Given {
+            let mode = fields.mode(provider);
+            let awaits_consent = tokens.is_none() && mode.is_some_and(|mode| mode.oauth.is_some());
+            let given = Given {
                 fields,
                 as_text,
                 hint,
+            };
+            Some(Brought {
+                given,
+                tokens,
+                awaits_consent,
             })
         }
         Err(wrong) => {

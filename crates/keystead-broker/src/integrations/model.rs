@@ -6,6 +6,9 @@ use keystead_core::time::Time;
 use keystead_store::IntegrationRow;
 use serde_json::{Map, Value};
 
+/// What is said of an account whose owner has not consented, as far as its tokens say nothing else.
+const NOT_CONNECTED: &str = "not connected yet: authorise it";
+
 /// What is known of an integration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -105,7 +108,10 @@ impl From<&IntegrationRow> for Integration {
             updated_at: row.updated_at,
             last_used_at: row.last_used_at,
             last_verified_at: row.last_verified_at,
-            error_message: row.error_message.clone(),
+            error_message: match (&row.error_message, row.status) {
+                (None, keystead_store::Status::Reauthorize) => Some(NOT_CONNECTED.to_owned()),
+                (message, _) => message.clone(),
+            },
             etag: etag(row),
         }
     }

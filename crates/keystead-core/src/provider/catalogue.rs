@@ -135,6 +135,27 @@ impl Catalogue {
         Ok(self)
     }
 
+    /// These, with the scopes that an operator's app asks for at one.
+    pub fn with_scopes(mut self, id: &str, scopes: &[String]) -> Result<Catalogue, ProviderFault> {
+        let fault = |message: &str| ProviderFault {
+            file: format!("[oauth.{id}]"),
+            message: message.to_owned(),
+        };
+        let provider = self
+            .get(id)
+            .ok_or_else(|| fault("there is no such provider"))?;
+        let mut provider = Provider::clone(provider);
+        let oauth = provider
+            .modes
+            .iter_mut()
+            .find_map(|mode| mode.oauth.as_mut())
+            .ok_or_else(|| fault("this provider has no OAuth"))?;
+        oauth.scopes = scopes.to_vec();
+        self.providers
+            .insert(provider.id.clone(), Arc::new(provider));
+        Ok(self)
+    }
+
     /// The provider of that id or alias.
     pub fn get(&self, id: &str) -> Option<&Arc<Provider>> {
         let id = self.aliases.get(id).map_or(id, String::as_str);

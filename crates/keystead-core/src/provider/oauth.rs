@@ -13,6 +13,7 @@
 
 mod ask;
 mod check;
+mod import;
 mod json;
 mod model;
 mod read;
@@ -22,9 +23,10 @@ pub use ask::{
     App, Ask, IssFault, OAuthError, authorize_url, check_iss, code_request, device_poll_request,
     device_request, pkce, refresh_request,
 };
+pub use import::take_tokens;
 pub(super) use json::Json;
 pub(super) use model::imply;
 pub use model::{
     API_HOST, ClientAuth, Means, MeansRule, OAuth, Refresh, RefreshClass, Reply, RequestBody,
 };
-pub use read::{DeviceCode, Refusal, Tokens, read_device, read_tokens};
+pub use read::{DeviceCode, Refusal, Tokens, error_code, read_device, read_tokens};

@@ -93,9 +93,10 @@ fn words(t: &Texts, fault: &Fault) -> String {
             fill(t.oops_limited, &[("seconds", &retry_after.to_string())])
         }
         Error::Unavailable { .. } => t.oops_unavailable.to_owned(),
-        Error::Upstream { .. } | Error::UpstreamTimeout | Error::Credential { .. } => {
-            t.oops_provider.to_owned()
-        }
+        Error::Upstream { .. }
+        | Error::UpstreamTimeout
+        | Error::Provider { .. }
+        | Error::Credential { .. } => t.oops_provider.to_owned(),
         Error::Corrupt { .. } | Error::Internal { .. } => t.oops_other.to_owned(),
     }
 }

@@ -30,6 +30,23 @@ use tokio::task::JoinHandle;
 
 pub const TRUE_KEY: &str = "sk-canary-true-key-0123456789abcdef";
 
+/// What is to be other than usual.
+#[derive(Default)]
+pub struct Plan {
+    pub limits: Limits,
+    pub settings: Settings,
+    pub behaviour: keystead_broker::Settings,
+    pub clock: Clock,
+    /// What browsers call it, where that is not its own address.
+    pub public_url: Option<String>,
+    /// How often an address may fail to prove anything.
+    pub anonymous: Option<&'static str>,
+    /// Provider files beside the catalogue's.
+    pub files: Vec<(&'static str, &'static str)>,
+    /// Where providers are dialled, by id.
+    pub dial: Vec<(&'static str, String)>,
+}
+
 pub struct House {
     pub address: SocketAddr,
     pub store: Store,
@@ -72,7 +89,12 @@ impl House {
     }
 
     pub async fn with(limits: Limits, settings: Settings) -> House {
-        House::called(limits, settings, None).await
+        House::planned(Plan {
+            limits,
+            settings,
+            ..Plan::default()
+        })
+        .await
     }
 
     /// The same, with what browsers call it, where that is not its own address.
@@ -87,6 +109,17 @@ impl House {
         public_url: Option<&str>,
         clock: Clock,
     ) -> House {
+        House::planned(Plan {
+            limits,
+            settings,
+            public_url: public_url.map(str::to_owned),
+            clock,
+            ..Plan::default()
+        })
+        .await
+    }
+
+    pub async fn planned(plan: Plan) -> House {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let upstream = Upstream::start(TRUE_KEY).await;
@@ -97,20 +130,29 @@ impl House {
         let issuer = DevIssuer::generate().unwrap();
         let guard = Guard::new(vec!["127.0.0.1/32".parse().unwrap()]);
         let client = Client::new(ClientConfig::new(guard)).unwrap();
-        let catalogue = Catalogue::embedded()
-            .unwrap()
+        let mut catalogue = Catalogue::embedded()
+            .and_then(|catalogue| catalogue.with_own(plan.files, false))
+            .unwrap();
+        for (id, url) in plan.dial {
+            catalogue = catalogue.with_settings(id, Some(&url), &[]).unwrap();
+        }
+        let catalogue = catalogue
             .with_settings("openai", Some(&upstream.url()), &[])
             .unwrap()
             .with_settings("generic_bearer", None, &[upstream.url()])
             .unwrap();
+        let clock = plan.clock;
         let callers = Verifier::new(vec![issuer.settings()], Arc::new(client.clone())).unwrap();
-        let mut behaviour = keystead_broker::Settings::default();
-        // Sweeps are many at once, and not what the limit is for.
-        behaviour.limits.anonymous = "100000/minute".parse().unwrap();
-        behaviour.limits.user = "100000/minute".parse().unwrap();
+        let mut behaviour = plan.behaviour;
         let own = format!("http://{address}");
+        let home = plan.public_url.unwrap_or(own);
+        behaviour.oauth.public_url = Some(home.clone());
+        // Sweeps are many at once, and not what the limit is for.
+        let anonymous = plan.anonymous.unwrap_or("100000/minute");
+        behaviour.limits.anonymous = anonymous.parse().unwrap();
+        behaviour.limits.user = "100000/minute".parse().unwrap();
         behaviour.connect = ConnectSettings::new(
-            Some(public_url.unwrap_or(&own)),
+            Some(&home),
             &["https://product.example/settings".to_owned()],
             &[
                 "https://product.example".to_owned(),
@@ -137,8 +179,8 @@ impl House {
             .expose()
             .to_owned();
         let (stop, stopped) = oneshot::channel::<()>();
-        let face = Face::new(broker, settings);
-        let served = tokio::spawn(serve(listener, face, limits, async {
+        let face = Face::new(broker, plan.settings);
+        let served = tokio::spawn(serve(listener, face, plan.limits, async {
             let _ = stopped.await;
         }));
         House {

@@ -198,11 +198,15 @@ fn token(json: &Json, pointer: &str) -> Result<Option<Zeroizing<String>>, Refusa
         return Ok(None);
     };
     let text = value.as_text().unwrap_or_default();
-    if (1..=TOKEN_MOST).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+    if is_token(text) {
         Ok(Some(Zeroizing::new(text.to_owned())))
     } else {
         Err(Refusal::unusable("token_form"))
     }
+}
+
+pub(super) fn is_token(text: &str) -> bool {
+    (1..=TOKEN_MOST).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn kept(before: Option<&Fields>, name: &str) -> Option<Zeroizing<String>> {
@@ -294,6 +298,11 @@ fn plain_refusal(status: u16, json: Option<&Json>, error: &str) -> Refusal {
         code: code.map_or_else(|| format!("http_{status}"), str::to_owned),
         retry_after: None,
     }
+}
+
+/// The code of a refusal, as far as it is one.
+pub fn error_code(text: &str) -> &str {
+    if is_code(text) { text } else { "unreadable" }
 }
 
 /// Whether it is a word, which can be written down: a sentence could hold anything.

@@ -1,0 +1,325 @@
+//! Connecting accounts by OAuth: for clients over the API, and for the browser that comes back.
+//!
+//! What always holds: the browser that brings a state holds the cookie that was set when the flow
+//! began; its pages have no script, no style and nothing of the provider's own words.
+
+use axum::Extension;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{LOCATION, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
+use keystead_broker::{Back, Begin, ConnectPage, Context, Error, Incomplete, Way};
+use keystead_core::action::{Action, TargetKind};
+use keystead_core::ids::AuthorizationId;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::{created, ok, with};
+use crate::call::{Call, Doing};
+use crate::cookie::Cookie;
+use crate::face::{Arrival, Shared, plain};
+use crate::openapi::{Connecting, Exchanging};
+use crate::problem::{self, Answer, Fault};
+use crate::wire;
+
+const DOING: Doing = Doing(Action::Put, TargetKind::Integration);
+/// The binding cookie outlives the state.
+const COOKIE_SECONDS: u32 = 900;
+/// No provider's answer is longer.
+const PARAMETER_MOST: usize = 8192;
+
+/// The cookie that binds a flow to the browser in which it began.
+pub(crate) fn binding_cookie(shared: &Shared) -> Cookie {
+    Cookie {
+        name: "keystead-oauth",
+        secure: shared.broker.is_https(),
+    }
+}
+
+/// The browser's own secret: the one it has, so that it can be in several flows at once, else a
+/// new one.
+pub(crate) fn binding(shared: &Shared, headers: &HeaderMap) -> Result<Zeroizing<String>, Error> {
+    let ours = |value: &Zeroizing<String>| {
+        value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    if let Some(known) = binding_cookie(shared).read(headers).filter(ours) {
+        return Ok(known);
+    }
+    let mut value = Zeroizing::new(String::with_capacity(64));
+    for byte in keystead_broker::random::<32>()? {
+        for nibble in [byte >> 4, byte & 15] {
+            value.extend(char::from_digit(u32::from(nibble), 16));
+        }
+    }
+    Ok(value)
+}
+
+/// Has the browser keep its secret.
+pub(crate) fn bind(shared: &Shared, mut answer: Response, secret: &str) -> Response {
+    if let Some(cookie) = binding_cookie(shared).set(secret, COOKIE_SECONDS) {
+        answer.headers_mut().append(SET_COOKIE, cookie);
+    }
+    answer
+}
+
+/// Begins to connect an account: gives the address at the provider, for a client that opens the
+/// browser itself.
+#[utoipa::path(get, path = "/api/oauth/{type}/url", tag = "oauth",
+    params(
+        ("type" = String, Path, description = "The provider's id"),
+        ("integration" = Option<String>, Query, description = "The integration to authorise anew; else a new one is made"),
+        ("name" = Option<String>, Query, description = "What to call a new one; the provider's name if not given"),
+        ("config" = Option<String>, Query, description = "The settings of a new one, as a JSON object"),
+        ("redirect_uri" = Option<String>, Query, description = "One of `[connect] redirect_uris`, for a client that hands the answer in itself; else the browser comes back to Keystead")),
+    responses((status = 200, description = "Where to send the browser", body = wire::Started,
+        headers(("Set-Cookie" = String, description = "Binds the flow to this browser, where it comes back to Keystead"))), Connecting))]
+pub(crate) async fn begin_authorization(mut call: Call) -> Answer {
+    let type_ = call.path_text().await;
+    let known = &["integration", "name", "config", "redirect_uri"];
+    let (begin, uri) = call
+        .query(DOING, known, |query| {
+            let config = query.map("config", "a JSON object", |text| {
+                serde_json::from_str::<Map<String, Value>>(text).ok()
+            })?;
+            let begin = Begin {
+                type_,
+                integration: query.read("integration", "an integration's id (int_…)")?,
+                name: query.text("name"),
+                config: config.unwrap_or_default(),
+                session: None,
+            };
+            Ok((begin, query.text("redirect_uri")))
+        })
+        .await?;
+    let shared = call.shared.clone();
+    let (way, secret) = match uri {
+        Some(uri) if shared.broker.oauth_callback().as_ref() != Some(&uri) => {
+            (Way::Caller(uri), None)
+        }
+        _ => {
+            let secret = call.check(DOING, binding(&shared, call.headers())).await?;
+            (Way::Browser(secret.clone()), Some(secret))
+        }
+    };
+    let started = shared.broker.begin_authorization(&call.ctx, begin, way);
+    let answer = ok(wire::Started::from(started.await?));
+    Ok(match secret {
+        Some(secret) => bind(&shared, answer, &secret),
+        None => answer,
+    })
+}
+
+/// Ends it: takes what the provider sent to the client's own redirect URI.
+#[utoipa::path(post, path = "/api/oauth/callback", tag = "oauth",
+    request_body = wire::Back,
+    responses(
+        (status = 200, description = "The integration, authorised anew", body = wire::Integration),
+        (status = 201, description = "The new integration", body = wire::Integration,
+            headers(("Location" = String, description = "Where it is"))), Exchanging))]
+pub(crate) async fn complete_authorization(mut call: Call) -> Answer {
+    call.no_query(DOING).await?;
+    let back: wire::Back = call.body(DOING).await?;
+    let completed = call
+        .shared
+        .broker
+        .complete_authorization(&call.ctx, back.into())
+        .await
+        .map_err(|Incomplete { error, .. }| error)?;
+    let location = format!("/api/integrations/{}", completed.integration.id);
+    let integration = wire::Integration::from(completed.integration);
+    Ok(if completed.created {
+        created(location, integration)
+    } else {
+        ok(integration)
+    })
+}
+
+/// Begins to connect an account by a code that its owner types on another device (RFC 8628).
+#[utoipa::path(post, path = "/api/oauth/{type}/device", tag = "oauth",
+    params(("type" = String, Path, description = "The provider's id")),
+    request_body = wire::NewDevice,
+    responses((status = 200, description = "What to type, and where", body = wire::Device), Exchanging))]
+pub(crate) async fn begin_device_authorization(mut call: Call) -> Answer {
+    let type_ = call.path_text().await;
+    call.no_query(DOING).await?;
+    let new: wire::NewDevice = call.body(DOING).await?;
+    let begin = Begin {
+        type_,
+        integration: new.integration,
+        name: new.name,
+        config: new.config,
+        session: None,
+    };
+    let device = call
+        .shared
+        .broker
+        .begin_device_authorization(&call.ctx, begin)
+        .await?;
+    Ok(ok(wire::Device::from(device)))
+}
+
+/// Asks whether it was typed: to be repeated after `interval` seconds while it is `pending`.
+#[utoipa::path(post, path = "/api/oauth/device/{id}", tag = "oauth",
+    params(("id" = String, Path, description = "The id that the flow was given")),
+    responses((status = 200, description = "What became of it", body = wire::DevicePoll), Exchanging))]
+pub(crate) async fn poll_device_authorization(mut call: Call) -> Answer {
+    call.no_query(DOING).await?;
+    let id: AuthorizationId = call.id(DOING, "device authorisation").await?;
+    let poll = call
+        .shared
+        .broker
+        .poll_device_authorization(&call.ctx, id)
+        .await?;
+    Ok(ok(wire::DevicePoll::from(poll)))
+}
+
+/// Where providers send browsers back to: a page that says what came of it.
+#[utoipa::path(get, path = "/oauth/callback", tag = "pages", security(()),
+    params(
+        ("state" = Option<String>, Query, description = "The one-time state"),
+        ("code" = Option<String>, Query, description = "The provider's code"),
+        ("iss" = Option<String>, Query, description = "The provider, by its own name (RFC 9207)"),
+        ("error" = Option<String>, Query, description = "Why there is no code")),
+    responses(
+        (status = 200, description = "Connected", body = String, content_type = "text/html"),
+        (status = 303, description = "To the connect page, where it began there"),
+        (status = "4XX", description = "Not connected, and what to do", body = String, content_type = "text/html"),
+        (status = "5XX", description = "Not connected, and what to do", body = String, content_type = "text/html")))]
+pub(crate) async fn receive_authorization(
+    State(shared): State<Shared>,
+    Extension(arrival): Extension<Arrival>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let ctx = Context::anonymous(arrival.request, Some(arrival.address));
+    let browser = binding_cookie(&shared).read(&headers).unwrap_or_default();
+    let back = match read_back(query.as_deref().unwrap_or_default(), browser) {
+        Ok(back) => back,
+        Err(error) => {
+            let on = TargetKind::Integration;
+            shared
+                .broker
+                .refuse(&ctx, Action::Put, on, None, &error)
+                .await;
+            return not_connected(error, None);
+        }
+    };
+    match shared.broker.complete_authorization(&ctx, back).await {
+        // A page of ours in between: the session's cookie does not come along from another site.
+        Ok(completed) if completed.page == Some(ConnectPage::Top) => {
+            let answer = StatusCode::SEE_OTHER.into_response();
+            with(answer, LOCATION, "/connect/return")
+        }
+        Ok(completed) => page(
+            StatusCode::OK,
+            "Connected",
+            &format!(
+                "“{}” is connected. You can close this page and go back to where you came from.",
+                completed.integration.name
+            ),
+            None,
+        ),
+        Err(incomplete) => not_connected(incomplete.error, incomplete.page),
+    }
+}
+
+/// What the provider put into the query. Whatever else it put there means nothing here.
+fn read_back(query: &str, browser: Zeroizing<String>) -> Result<Back, Error> {
+    let one = |name: &str| -> Result<Option<Zeroizing<String>>, Error> {
+        let mut values = url::form_urlencoded::parse(query.as_bytes())
+            .filter(|(known, _)| known == name)
+            .map(|(_, value)| Zeroizing::new(value.into_owned()));
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(Error::Malformed("a parameter is there twice".into())),
+            (Some(value), None) if value.len() > PARAMETER_MOST => {
+                Err(Error::Malformed("a parameter is too long".into()))
+            }
+            (value, None) => Ok(value),
+        }
+    };
+    let text = |value: Option<Zeroizing<String>>| value.map(|value| value.to_string());
+    let state = text(one("state")?).filter(|state| !state.is_empty());
+    Ok(Back {
+        state: state.ok_or_else(|| Error::Malformed("there is no state in it".into()))?,
+        code: one("code")?,
+        iss: text(one("iss")?),
+        error: text(one("error")?),
+        browser: Some(browser),
+    })
+}
+
+/// The page for what the API would answer with a problem.
+fn not_connected(error: Error, began: Option<ConnectPage>) -> Response {
+    let fault = Fault::from(error);
+    let row = problem::row(&fault);
+    page(row.status, "Not connected", &row.detail, began)
+}
+
+fn page(status: StatusCode, title: &str, text: &str, began: Option<ConnectPage>) -> Response {
+    let (title, text) = (escaped(title), escaped(&sentence(text)));
+    let way = match began {
+        Some(ConnectPage::Top) => {
+            "<p><a href=\"/connect/return\">Back to your connections</a></p>\n"
+        }
+        Some(ConnectPage::Framed) | None => "",
+    };
+    let html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>{title} · Keystead</title>\n<h1>{title}</h1>\n<p>{text}</p>\n{way}</html>\n"
+    );
+    (status, plain("text/html; charset=utf-8", html)).into_response()
+}
+
+/// With a capital, and a full stop.
+fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    let first = rest.next().map(|first| first.to_uppercase().to_string());
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{}{}{end}", first.unwrap_or_default(), rest.as_str())
+}
+
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_shows_text_and_never_markup() {
+        assert_eq!(
+            escaped("<a href=\"x\" b='y'>&"),
+            "&lt;a href=&quot;x&quot; b=&#39;y&#39;&gt;&amp;"
+        );
+        assert_eq!(sentence("begin again"), "Begin again.");
+        assert_eq!(sentence(""), ".");
+    }
+
+    #[test]
+    fn what_a_provider_sends_twice_is_not_taken() {
+        let read = |query: &str| read_back(query, Zeroizing::default());
+        assert!(read("state=a&code=b&scope=c&scope=d").is_ok());
+        for bad in [
+            "code=b",
+            "state=&code=b",
+            "state=a&state=b",
+            "state=a&code=b&code=c",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(read(&format!("state=a&code={}", "b".repeat(9000))).is_err());
+    }
+}
