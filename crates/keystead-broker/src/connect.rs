@@ -98,6 +98,11 @@ impl Broker {
         &self.settings().connect
     }
 
+    /// Whether this installation has an OAuth app at the provider of that id.
+    pub fn has_oauth_app(&self, provider: &str) -> bool {
+        self.settings().oauth.apps.contains_key(provider)
+    }
+
     /// Makes a session: for a user, by a service that may do all that the page does; or by a user
     /// for themselves, with their own role.
     ///

@@ -1,8 +1,8 @@
 //! Cookies, which only pages and what begins at the API for a browser have.
 //!
 //! What always holds: over TLS a cookie of ours is bound to this host (`__Host-`) and `Secure`; no
-//! script reads it; it goes along on the way back from a provider (`Lax`), and on no form of
-//! another site. A request that sends one twice has none: which is meant would be a guess.
+//! script reads it; it goes along on no form of another site. A request that sends one twice has
+//! none: which is meant would be a guess.
 
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
@@ -15,6 +15,30 @@ pub(crate) struct Cookie {
     pub(crate) name: &'static str,
     /// Whether browsers reach this installation over TLS.
     pub(crate) secure: bool,
+    /// When it goes along.
+    pub(crate) reach: Reach,
+}
+
+/// When a cookie goes along.
+#[derive(Clone, Copy)]
+pub(crate) enum Reach {
+    /// From pages of our own alone.
+    Own,
+    /// Also when another site, such as a provider's, sends the browser here.
+    Return,
+    /// Also in a frame of another site, and then in that site's frames alone.
+    Frame,
+}
+
+impl Reach {
+    fn text(self, secure: bool) -> &'static str {
+        match self {
+            Reach::Return => "; SameSite=Lax",
+            // Without TLS no browser takes it for another site's frame.
+            Reach::Frame if secure => "; SameSite=None; Partitioned",
+            Reach::Own | Reach::Frame => "; SameSite=Strict",
+        }
+    }
 }
 
 impl Cookie {
@@ -42,12 +66,13 @@ impl Cookie {
     pub(crate) fn set(self, value: &str, seconds: u32) -> Option<HeaderValue> {
         let name = self.full_name();
         let secure = if self.secure { "; Secure" } else { "" };
+        let reach = self.reach.text(self.secure);
         let text = Zeroizing::new(format!(
-            "{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
+            "{name}={value}; Path=/; Max-Age={seconds}; HttpOnly{reach}{secure}"
         ));
         let plain = value
             .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         let mut header = HeaderValue::from_str(&text).ok().filter(|_| plain)?;
         header.set_sensitive(true);
         Some(header)
@@ -61,6 +86,7 @@ mod tests {
     const PLAIN: Cookie = Cookie {
         name: "keystead-oauth",
         secure: false,
+        reach: Reach::Return,
     };
     const SECURE: Cookie = Cookie {
         secure: true,

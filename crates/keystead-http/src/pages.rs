@@ -6,6 +6,7 @@
 //! oops      a fault as a page, in the reader's words
 //! texts/    what is said, one file a language
 //! connect/  the connect page
+//! consent   what a person sees who comes back from a provider
 //! ```
 //!
 //! What always holds: no page holds script, style of its own, a secret, or anything of another
@@ -13,6 +14,7 @@
 //! its session's token. Not here: decisions; each action is an ordinary operation of the broker.
 
 mod connect;
+mod consent;
 mod form;
 mod language;
 mod oops;
@@ -26,7 +28,9 @@ use axum::routing::get;
 use http::header::{CACHE_CONTROL, HeaderValue};
 
 pub(crate) use connect::link_url;
+pub(crate) use consent::{connected, not_connected};
 pub(crate) use oops::Told;
+pub(crate) use visit::Visit;
 
 use crate::face::{Shared, plain};
 

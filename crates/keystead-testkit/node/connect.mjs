@@ -105,6 +105,8 @@ async function walk(tag, link, options, words) {
   await shot('4-connected');
 
   await follow(words.back);
+  await page.getByRole('searchbox').fill('openai');
+  await press(words.find);
   await follow('OpenAI');
   await page.getByLabel(words.name, { exact: true }).fill(`${tag} wrong`);
   await page.getByLabel(/OpenAI.*key/i).fill('sk-canary-wrong-key-0123456789abcdef');
@@ -151,13 +153,13 @@ async function walk(tag, link, options, words) {
 }
 
 const english = {
-  none: 'Nothing is connected yet', name: 'Name', save: 'Save and verify', faults: 'Something is not right yet', connected: 'Connected',
+  find: 'Find', none: 'Nothing is connected yet', name: 'Name', save: 'Save and verify', faults: 'Something is not right yet', connected: 'Connected',
   back: 'Back to all connections', refused: 'does not accept this credential', replace: 'Replace the credential', replaceButton: 'Replace and verify',
   test: 'Test now', works: 'It works.', newName: 'New name', rename: 'Rename', disable: 'Disable', disabled: 'Disabled', remove: 'Remove',
   removeButton: 'Remove it', removed: 'Removed.', gone: 'no longer there', done: 'I am done', bye: 'All done', over: 'no longer open',
 };
 const spanish = {
-  none: 'Todavía no hay nada conectado', name: 'Nombre', save: 'Guardar y verificar', faults: 'Algo no está bien todavía', connected: 'Conectado',
+  find: 'Buscar', none: 'Todavía no hay nada conectado', name: 'Nombre', save: 'Guardar y verificar', faults: 'Algo no está bien todavía', connected: 'Conectado',
   back: 'Volver a todas las integraciones', refused: 'no acepta esta credencial', replace: 'Sustituir la credencial', replaceButton: 'Sustituir y verificar',
   test: 'Probar conexión', works: 'Funciona.', newName: 'Nombre nuevo', rename: 'Cambiar el nombre', disable: 'Deshabilitar', disabled: 'Deshabilitado', remove: 'Quitar',
   removeButton: 'Quitarla', removed: 'Quitada.', gone: 'ya no está', done: 'He terminado', bye: 'Listo', over: 'ya no está abierta',

@@ -11,6 +11,7 @@
 //! another page; in a frame of the product the same pages are under `/embed`.
 
 mod add;
+mod consent;
 mod fields;
 mod home;
 mod one;
@@ -29,7 +30,7 @@ use tower::util::MapResponseLayer;
 use super::oops::Message;
 use super::page::on_to;
 use super::texts::fill;
-use super::visit::{Cookie, FRAMED, TOP, Visit, session_cookie};
+use super::visit::{FRAMED, TOP, Visit, keep, session_cookie};
 use crate::face::{Route, Shared};
 use crate::problem::Fault;
 
@@ -55,14 +56,22 @@ pub(super) fn router() -> Router<Shared> {
     router
 }
 
-fn routes() -> [(&'static str, MethodRouter<Shared>); 14] {
+fn routes() -> [(&'static str, MethodRouter<Shared>); 16] {
     [
         ("/connect", show(home::home)),
         ("/connect/start/{secret}", form(start, claim)),
         ("/connect/return", show(come_back)),
         ("/connect/close", form(home, close)),
         ("/connect/add/{provider}", form(add::ask, add::save)),
+        (
+            "/connect/authorise/{provider}",
+            form(home, consent::authorise),
+        ),
         ("/connect/at/{id}", show(one::one)),
+        (
+            "/connect/at/{id}/reconnect",
+            form(one::back, consent::reconnect),
+        ),
         (
             "/connect/at/{id}/replace",
             form(add::ask_again, add::replace),
@@ -145,6 +154,7 @@ fn used(visit: &Visit, status: StatusCode) -> Result<Response, Fault> {
         title: t.used_title,
         text: t.used_text,
         way: Some((page.base, t.used_go_on)),
+        detail: None,
         request: None,
         at_once: false,
     };
@@ -171,12 +181,9 @@ async fn claim(visit: Visit) -> Result<Response, Fault> {
     };
     let base = visit.page.base;
     let mut answer = on_to(base)?;
-    let cookie = Cookie {
-        name: session_cookie(&visit.shared, base),
-        value: claimed.secret(),
-        seconds: claimed.seconds,
-    };
-    cookie.set(&mut answer, &visit.shared, base);
+    let cookie = session_cookie(&visit.shared, base);
+    let seconds = u32::try_from(claimed.seconds).unwrap_or(0);
+    keep(&mut answer, cookie, claimed.secret(), seconds);
     Ok(answer)
 }
 
@@ -184,11 +191,17 @@ async fn claim(visit: Visit) -> Result<Response, Fault> {
 async fn come_back(visit: Visit) -> Result<Response, Fault> {
     let page = &visit.page;
     let t = page.t();
+    let connected = format!("{}?did=connected", page.base);
+    let to = match home::notice(&visit) {
+        Some(_) => connected.as_str(),
+        None => page.base,
+    };
     let message = Message {
         page,
         title: t.return_title,
         text: t.return_text,
-        way: Some((page.base, t.return_go)),
+        way: Some((to, t.return_go)),
+        detail: None,
         request: None,
         at_once: true,
     };
@@ -208,16 +221,13 @@ async fn close(mut visit: Visit) -> Result<Response, Fault> {
         title: t.bye_title,
         text: t.bye_text,
         way: back.zip(words.as_deref()),
+        detail: None,
         request: None,
         at_once: false,
     };
     let mut answer = page.show(StatusCode::OK, &message)?;
-    let cookie = Cookie {
-        name: session_cookie(&visit.shared, page.base),
-        value: "",
-        seconds: 0,
-    };
-    cookie.set(&mut answer, &visit.shared, page.base);
+    let cookie = session_cookie(&visit.shared, page.base);
+    keep(&mut answer, cookie, "", 0);
     Ok(answer)
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Message<'a> {
     pub(super) text: &'a str,
     /// Where to, and what it says.
     pub(super) way: Option<(&'a str, &'a str)>,
+    /// More of it, in English.
+    pub(super) detail: Option<String>,
     /// The request's number, where somebody may have to find it.
     pub(super) request: Option<String>,
     /// Whether the browser goes the way by itself.
@@ -50,6 +52,7 @@ pub(super) fn oops(page: &Page, fault: Fault, request: RequestId) -> Response {
             title: t.gone_title,
             text: t.gone_text,
             way: None,
+            detail: None,
             request: None,
             at_once: false,
         }
@@ -59,6 +62,7 @@ pub(super) fn oops(page: &Page, fault: Fault, request: RequestId) -> Response {
             title: t.oops_title,
             text: &text,
             way: Some((home, t.back)),
+            detail: None,
             request: row.status.is_server_error().then(|| request.to_string()),
             at_once: false,
         }
@@ -73,7 +77,7 @@ pub(super) fn oops(page: &Page, fault: Fault, request: RequestId) -> Response {
 }
 
 /// What to say of a fault.
-fn words(t: &Texts, fault: &Fault) -> String {
+pub(super) fn words(t: &Texts, fault: &Fault) -> String {
     let error = match fault {
         Fault::Method => return t.oops_method.to_owned(),
         Fault::MediaType | Fault::Forged => return t.oops_forged.to_owned(),

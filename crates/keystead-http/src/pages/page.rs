@@ -30,7 +30,7 @@ static STYLE_URL: LazyLock<String> = LazyLock::new(|| {
 #[derive(Clone)]
 pub(crate) struct Page {
     pub(crate) language: &'static Language,
-    /// The page's own path, to be shown again in another language.
+    /// The page's own path, to be shown again in another language; empty where it is shown once.
     pub(crate) here: String,
     /// Where this session's pages are: `/connect`, or `/embed` in a frame.
     pub(crate) base: &'static str,
@@ -53,7 +53,7 @@ impl Page {
     pub(crate) fn others(&self) -> Vec<(&'static Language, String)> {
         let others = LANGUAGES
             .iter()
-            .filter(|other| other.code != self.language.code);
+            .filter(|other| other.code != self.language.code && !self.here.is_empty());
         others
             .map(|other| (other, format!("{}?lang={}", self.here, other.code)))
             .collect()

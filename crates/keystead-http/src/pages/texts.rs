@@ -13,7 +13,7 @@ pub(super) use es::ES;
 macro_rules! texts {
     ($($name:ident)*) => {
         /// The texts of one language.
-        #[allow(dead_code)] // Until accounts are connected, and grants taken back, from the page.
+        #[allow(dead_code)] // Until grants are taken back from the page.
         pub(crate) struct Texts {
             $(pub(crate) $name: &'static str,)*
         }
@@ -47,8 +47,11 @@ texts! {
     add_title add_button replace_title replace_button replace_lead
     add_name add_name_hint add_other_ways add_settings add_settings_more
     add_file add_file_or_text add_example add_where add_docs add_secret_hint
-    add_oauth_lead add_oauth_button add_own_app add_own_app_lead
+    add_oauth_lead add_oauth_button add_own_app add_own_app_lead add_no_app
     tab_title tab_text tab_go tab_after
+
+    // what came of a consent
+    consent_done consent_done_text consent_failed consent_refused consent_unknown consent_other
 
     // one connection
     one_provider one_key one_key_hint one_verified one_used one_made one_never
@@ -72,7 +75,7 @@ texts! {
     fault_required fault_white_space fault_control fault_name fault_duplicate fault_file
     fault_one_of fault_is
     oops_title oops_forged oops_not_found oops_denied oops_limited oops_too_large oops_slow oops_method
-    oops_clash oops_unavailable oops_provider oops_other oops_request oops_oauth oops_oauth_refused
+    oops_clash oops_unavailable oops_provider oops_other oops_request
 }
 
 /// Fills `{names}` in.

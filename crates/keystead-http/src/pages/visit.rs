@@ -5,12 +5,12 @@
 //! it, and only when it carries the session's token.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::response::Response;
-use http::header::{COOKIE, HeaderName, HeaderValue, ORIGIN, SET_COOKIE};
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue, ORIGIN, SET_COOKIE};
 use http::request::Parts;
 use keystead_broker::{ConnectSession, Error};
 use keystead_core::action::{Action, TargetKind};
@@ -20,6 +20,7 @@ use super::language::Language;
 use super::oops::oops;
 use super::page::{NOBODY, Page};
 use crate::call::read_bytes;
+use crate::cookie::{Cookie, Reach};
 use crate::face::{Arrival, Shared};
 use crate::problem::Fault;
 
@@ -28,7 +29,7 @@ const LANGUAGE: &str = "keystead-language";
 /// A larger upload is read on, and thrown away, up to this, so that the browser sees the answer.
 const DRAIN: usize = 16 * 1024 * 1024;
 /// A chosen language is kept for a year.
-const LANGUAGE_KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
+const LANGUAGE_KEPT: u32 = 365 * 24 * 3600;
 
 /// Where a session's pages are.
 pub(crate) const TOP: &str = "/connect";
@@ -86,9 +87,8 @@ impl FromRequest<Shared> for Visit {
             body: Mutex::new(body),
         };
         visit.chosen = visit.query("lang").and_then(|code| Language::find(&code));
-        let kept = visit
-            .cookie(LANGUAGE)
-            .and_then(|code| Language::find(&code));
+        let kept = own_cookie(shared, base, LANGUAGE).read(&visit.parts.headers);
+        let kept = kept.and_then(|code| Language::find(&code));
         if let Some(language) = visit.chosen.or(kept) {
             visit.page.language = language;
         }
@@ -109,22 +109,27 @@ impl Visit {
             Err(fault) => oops(&page, fault, request),
         };
         if let Some(language) = chosen {
-            let cookie = Cookie {
-                name: LANGUAGE.to_owned(),
-                value: language.code,
-                seconds: LANGUAGE_KEPT.as_secs(),
-            };
-            cookie.set(&mut answer, &shared, page.base);
+            let cookie = own_cookie(&shared, page.base, LANGUAGE);
+            keep(&mut answer, cookie, language.code, LANGUAGE_KEPT);
         }
         answer
     }
 
+    /// The query, as it was sent.
+    pub(crate) fn raw_query(&self) -> &str {
+        self.parts.uri.query().unwrap_or_default()
+    }
+
     /// A parameter of the query; the first of that name.
     pub(crate) fn query(&self, name: &str) -> Option<String> {
-        let query = self.parts.uri.query().unwrap_or_default();
-        url::form_urlencoded::parse(query.as_bytes())
+        url::form_urlencoded::parse(self.raw_query().as_bytes())
             .find(|(other, _)| other == name)
             .map(|(_, value)| value.into_owned())
+    }
+
+    /// The head of the request.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
     }
 
     /// What stands behind this in the path, up to the next slash.
@@ -136,23 +141,10 @@ impl Visit {
         segment.unwrap_or_default().to_owned()
     }
 
-    /// A cookie's value; none where two have the name, as one of them is not ours.
-    fn cookie(&self, name: &str) -> Option<String> {
-        let all = self.parts.headers.get_all(COOKIE).iter();
-        let all = all.filter_map(|value| value.to_str().ok());
-        let mut found = all
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .filter(|(other, _)| *other == name)
-            .map(|(_, value)| value.to_owned());
-        let first = found.next();
-        first.filter(|_| found.next().is_none())
-    }
-
     /// The session of this browser; the page is that session's from here on.
     pub(crate) async fn session(&mut self) -> Result<ConnectSession, Fault> {
-        let name = session_cookie(&self.shared, self.page.base);
-        let secret = self.cookie(&name).unwrap_or_default();
+        let cookie = session_cookie(&self.shared, self.page.base);
+        let secret = cookie.read(&self.parts.headers).unwrap_or_default();
         let (broker, arrival) = (&self.shared.broker, self.arrival);
         let session = broker
             .open_connect_session(arrival.request, Some(arrival.address), &secret)
@@ -225,41 +217,30 @@ impl Visit {
 
 /// The cookie of a session's secret. A framed session has its own, so that it and one in a tab of
 /// the same browser do not take each other's place.
-pub(crate) fn session_cookie(shared: &Shared, base: &str) -> String {
-    let host = if shared.broker.connect_settings().is_https() {
-        // The browser then refuses it with another path, from another host, and without TLS.
-        "__Host-"
+pub(crate) fn session_cookie(shared: &Shared, base: &str) -> Cookie {
+    let name = if base == FRAMED {
+        "keystead-connect-frame"
     } else {
-        ""
+        "keystead-connect"
     };
-    let frame = if base == FRAMED { "-frame" } else { "" };
-    format!("{host}keystead-connect{frame}")
+    own_cookie(shared, base, name)
 }
 
-/// A cookie to be set.
-pub(crate) struct Cookie<'a> {
-    pub(crate) name: String,
-    pub(crate) value: &'a str,
-    /// Kept for so long; 0 takes it away.
-    pub(crate) seconds: u64,
+fn own_cookie(shared: &Shared, base: &str, name: &'static str) -> Cookie {
+    Cookie {
+        name,
+        secure: shared.broker.is_https(),
+        reach: if base == FRAMED {
+            Reach::Frame
+        } else {
+            Reach::Own
+        },
+    }
 }
 
-impl Cookie<'_> {
-    /// Sets it for pages under this base.
-    pub(crate) fn set(&self, answer: &mut Response, shared: &Shared, base: &str) {
-        let secure = shared.broker.connect_settings().is_https();
-        let reach = match (secure, base == FRAMED) {
-            (true, false) => "; Secure; SameSite=Strict",
-            // In a frame of another site, and in that site's frames alone.
-            (true, true) => "; Secure; SameSite=None; Partitioned",
-            (false, _) => "; SameSite=Strict",
-        };
-        let text = format!(
-            "{}={}; Path=/; Max-Age={}; HttpOnly{reach}",
-            self.name, self.value, self.seconds
-        );
-        if let Ok(value) = HeaderValue::try_from(text) {
-            answer.headers_mut().append(SET_COOKIE, value);
-        }
+/// Has the browser keep it for so many seconds; none takes it away.
+pub(crate) fn keep(answer: &mut Response, cookie: Cookie, value: &str, seconds: u32) {
+    if let Some(cookie) = cookie.set(value, seconds) {
+        answer.headers_mut().append(SET_COOKIE, cookie);
     }
 }

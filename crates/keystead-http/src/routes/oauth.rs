@@ -1,25 +1,24 @@
 //! Connecting accounts by OAuth: for clients over the API, and for the browser that comes back.
 //!
 //! What always holds: the browser that brings a state holds the cookie that was set when the flow
-//! began; its pages have no script, no style and nothing of the provider's own words.
+//! began; its pages hold nothing of the provider's own words.
 
-use axum::Extension;
-use axum::extract::{RawQuery, State};
-use axum::response::{IntoResponse, Response};
-use http::header::{LOCATION, SET_COOKIE};
-use http::{HeaderMap, StatusCode};
-use keystead_broker::{Back, Begin, ConnectPage, Context, Error, Incomplete, Way};
+use axum::response::Response;
+use http::HeaderMap;
+use http::header::SET_COOKIE;
+use keystead_broker::{Back, Begin, Context, Error, Incomplete, Way};
 use keystead_core::action::{Action, TargetKind};
 use keystead_core::ids::AuthorizationId;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{created, ok, with};
+use super::{created, ok};
 use crate::call::{Call, Doing};
-use crate::cookie::Cookie;
-use crate::face::{Arrival, Shared, plain};
+use crate::cookie::{Cookie, Reach};
+use crate::face::Shared;
 use crate::openapi::{Connecting, Exchanging};
-use crate::problem::{self, Answer, Fault};
+use crate::pages::{Visit, connected, not_connected};
+use crate::problem::Answer;
 use crate::wire;
 
 const DOING: Doing = Doing(Action::Put, TargetKind::Integration);
@@ -33,6 +32,7 @@ pub(crate) fn binding_cookie(shared: &Shared) -> Cookie {
     Cookie {
         name: "keystead-oauth",
         secure: shared.broker.is_https(),
+        reach: Reach::Return,
     }
 }
 
@@ -185,41 +185,25 @@ pub(crate) async fn poll_device_authorization(mut call: Call) -> Answer {
         (status = 303, description = "To the connect page, where it began there"),
         (status = "4XX", description = "Not connected, and what to do", body = String, content_type = "text/html"),
         (status = "5XX", description = "Not connected, and what to do", body = String, content_type = "text/html")))]
-pub(crate) async fn receive_authorization(
-    State(shared): State<Shared>,
-    Extension(arrival): Extension<Arrival>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
+pub(crate) async fn receive_authorization(visit: Visit) -> Response {
+    visit.serve(received).await
+}
+
+async fn received(mut visit: Visit) -> Answer {
+    let (broker, arrival) = (visit.shared.broker.clone(), visit.arrival);
     let ctx = Context::anonymous(arrival.request, Some(arrival.address));
-    let browser = binding_cookie(&shared).read(&headers).unwrap_or_default();
-    let back = match read_back(query.as_deref().unwrap_or_default(), browser) {
+    let browser = binding_cookie(&visit.shared).read(visit.headers());
+    let back = match read_back(visit.raw_query(), browser.unwrap_or_default()) {
         Ok(back) => back,
         Err(error) => {
-            let on = TargetKind::Integration;
-            shared
-                .broker
-                .refuse(&ctx, Action::Put, on, None, &error)
-                .await;
-            return not_connected(error, None);
+            let (action, on) = (Action::Put, TargetKind::Integration);
+            broker.refuse(&ctx, action, on, None, &error).await;
+            return not_connected(&mut visit, error.into());
         }
     };
-    match shared.broker.complete_authorization(&ctx, back).await {
-        // A page of ours in between: the session's cookie does not come along from another site.
-        Ok(completed) if completed.page == Some(ConnectPage::Top) => {
-            let answer = StatusCode::SEE_OTHER.into_response();
-            with(answer, LOCATION, "/connect/return")
-        }
-        Ok(completed) => page(
-            StatusCode::OK,
-            "Connected",
-            &format!(
-                "“{}” is connected. You can close this page and go back to where you came from.",
-                completed.integration.name
-            ),
-            None,
-        ),
-        Err(incomplete) => not_connected(incomplete.error, incomplete.page),
+    match broker.complete_authorization(&ctx, back).await {
+        Ok(completed) => connected(&mut visit, &completed),
+        Err(incomplete) => not_connected(&mut visit, incomplete),
     }
 }
 
@@ -248,65 +232,9 @@ fn read_back(query: &str, browser: Zeroizing<String>) -> Result<Back, Error> {
     })
 }
 
-/// The page for what the API would answer with a problem.
-fn not_connected(error: Error, began: Option<ConnectPage>) -> Response {
-    let fault = Fault::from(error);
-    let row = problem::row(&fault);
-    page(row.status, "Not connected", &row.detail, began)
-}
-
-fn page(status: StatusCode, title: &str, text: &str, began: Option<ConnectPage>) -> Response {
-    let (title, text) = (escaped(title), escaped(&sentence(text)));
-    let way = match began {
-        Some(ConnectPage::Top) => {
-            "<p><a href=\"/connect/return\">Back to your connections</a></p>\n"
-        }
-        Some(ConnectPage::Framed) | None => "",
-    };
-    let html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{title} · Keystead</title>\n<h1>{title}</h1>\n<p>{text}</p>\n{way}</html>\n"
-    );
-    (status, plain("text/html; charset=utf-8", html)).into_response()
-}
-
-/// With a capital, and a full stop.
-fn sentence(text: &str) -> String {
-    let mut rest = text.chars();
-    let first = rest.next().map(|first| first.to_uppercase().to_string());
-    let end = if text.ends_with('.') { "" } else { "." };
-    format!("{}{}{end}", first.unwrap_or_default(), rest.as_str())
-}
-
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_page_shows_text_and_never_markup() {
-        assert_eq!(
-            escaped("<a href=\"x\" b='y'>&"),
-            "&lt;a href=&quot;x&quot; b=&#39;y&#39;&gt;&amp;"
-        );
-        assert_eq!(sentence("begin again"), "Begin again.");
-        assert_eq!(sentence(""), ".");
-    }
 
     #[test]
     fn what_a_provider_sends_twice_is_not_taken() {

@@ -12,6 +12,7 @@ use keystead_core::ids::IntegrationId;
 use keystead_core::provider::{Mode, Provider};
 use serde_json::Value;
 
+use super::consent::lead_away;
 use super::fields::{Asked, Inputs, entered_config, entered_credential};
 use super::one::tried;
 use super::provider_of;
@@ -29,8 +30,11 @@ struct Add<'a> {
     title: String,
     monogram: String,
     provider: &'a Provider,
-    /// Where the form goes.
+    /// The page's own address, and where its form goes.
     to: String,
+    sends: String,
+    /// What is said where the way leads through the provider's own page.
+    consent: Option<Consent>,
     /// Where one gets back to without it.
     back: String,
     /// The ways to connect, where there are several: which, what it says, whether it is this one.
@@ -49,8 +53,34 @@ struct Add<'a> {
     english: bool,
 }
 
+/// What is said of a way that leads through the provider's own page.
+struct Consent {
+    lead: String,
+    button: String,
+    app_lead: String,
+    /// What an app of one's own has to be registered with.
+    callback: String,
+    /// Where there is no app of this installation's.
+    no_app: Option<String>,
+}
+
+impl Consent {
+    fn of(visit: &Visit, provider: &Provider) -> Consent {
+        let t = visit.page.t();
+        let broker = &visit.shared.broker;
+        let name = [("provider", provider.name.as_str())];
+        Consent {
+            lead: fill(t.add_oauth_lead, &name),
+            button: fill(t.add_oauth_button, &name),
+            app_lead: fill(t.add_own_app_lead, &name),
+            callback: broker.oauth_callback().unwrap_or_default(),
+            no_app: (!broker.has_oauth_app(&provider.id)).then(|| fill(t.add_no_app, &name)),
+        }
+    }
+}
+
 /// What a form that was not taken held.
-struct Again<'f> {
+pub(super) struct Again<'f> {
     form: &'f Form,
     faults: Vec<FieldFault>,
     status: StatusCode,
@@ -61,14 +91,21 @@ pub(super) fn offers_key(provider: &Provider) -> bool {
     provider.modes.iter().any(|mode| mode.oauth.is_none())
 }
 
-/// The way that is asked for, else the first.
-fn mode_of<'p>(provider: &'p Provider, id: &str, key_only: bool) -> Result<&'p Mode, Fault> {
+/// The way that is asked for, else the first that can be gone.
+fn mode_of<'p>(
+    visit: &Visit,
+    provider: &'p Provider,
+    id: &str,
+    key_only: bool,
+) -> Result<&'p Mode, Fault> {
+    let broker = &visit.shared.broker;
     let mut modes = provider
         .modes
         .iter()
         .filter(|mode| !key_only || mode.oauth.is_none());
+    let open = |mode: &&Mode| mode.oauth.is_none() || broker.has_oauth_app(&provider.id);
     let found = match id {
-        "" => modes.next(),
+        "" => modes.clone().find(open).or_else(|| modes.next()),
         id => modes.find(|mode| mode.id == id),
     };
     found.ok_or_else(|| Error::NotFound { what: "mode" }.into())
@@ -78,15 +115,25 @@ fn mode_of<'p>(provider: &'p Provider, id: &str, key_only: bool) -> Result<&'p M
 pub(super) async fn ask(mut visit: Visit) -> Result<Response, Fault> {
     let session = visit.session().await?;
     let provider = provider_of(&visit, &session, &visit.after("/add/")).await?;
-    let mode = mode_of(&provider, &visit.query("mode").unwrap_or_default(), false)?;
-    show(&visit, &provider, mode, None, None)
+    let mode = mode_of(
+        &visit,
+        &provider,
+        &visit.query("mode").unwrap_or_default(),
+        false,
+    )?;
+    show(&mut visit, &provider, mode, None, None)
 }
 
 /// The form of a new credential.
 pub(super) async fn ask_again(mut visit: Visit) -> Result<Response, Fault> {
     let (_, integration, provider) = of_path(&mut visit, None).await?;
-    let mode = mode_of(&provider, &visit.query("mode").unwrap_or_default(), true)?;
-    show(&visit, &provider, mode, Some(&integration), None)
+    let mode = mode_of(
+        &visit,
+        &provider,
+        &visit.query("mode").unwrap_or_default(),
+        true,
+    )?;
+    show(&mut visit, &provider, mode, Some(&integration), None)
 }
 
 /// The integration that the path names, and its provider.
@@ -107,13 +154,17 @@ async fn of_path(
     Ok((session, integration, provider))
 }
 
-fn show(
-    visit: &Visit,
+pub(super) fn show(
+    visit: &mut Visit,
     provider: &Provider,
     mode: &Mode,
     of: Option<&Integration>,
     again: Option<Again<'_>>,
 ) -> Result<Response, Fault> {
+    let consent = mode.oauth.is_some().then(|| Consent::of(visit, provider));
+    if consent.is_some() {
+        lead_away(&mut visit.page, provider);
+    }
     let page = &visit.page;
     let (language, t) = (page.language, page.t());
     let mut inputs = Inputs::of(provider, mode, language);
@@ -155,6 +206,12 @@ fn show(
             Some(of) => format!("{base}/at/{}/replace", of.id),
             None => format!("{base}/add/{}", provider.id),
         },
+        sends: match (of, &consent) {
+            (Some(of), _) => format!("{base}/at/{}/replace", of.id),
+            (None, Some(_)) => format!("{base}/authorise/{}", provider.id),
+            (None, None) => format!("{base}/add/{}", provider.id),
+        },
+        consent,
         back: of.map_or_else(|| base.to_owned(), |of| format!("{base}/at/{}", of.id)),
         ways: if ways.len() > 1 { ways } else { Vec::new() },
         help: provider
@@ -176,16 +233,13 @@ fn show(
 pub(super) async fn save(mut visit: Visit) -> Result<Response, Fault> {
     let (session, form) = visit.session_form().await?;
     let provider = provider_of(&visit, &session, &visit.after("/add/")).await?;
-    let mode = mode_of(&provider, form.text("mode"), false)?;
-    let once = form.text("once");
-    if !(16..=64).contains(&once.len()) {
-        return Err(Fault::Forged);
-    }
+    let mode = mode_of(&visit, &provider, form.text("mode"), false)?;
+    let key = once(&form)?;
     let credentials = match entered_credential(mode, &form) {
         Ok(given) => given.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
         Err(fault) => {
             let again = Again::of(&form, vec![fault]);
-            return show(&visit, &provider, mode, None, Some(again));
+            return show(&mut visit, &provider, mode, None, Some(again));
         }
     };
     let new = NewIntegration {
@@ -195,13 +249,14 @@ pub(super) async fn save(mut visit: Visit) -> Result<Response, Fault> {
         config: entered_config(&provider, &form),
     };
     let broker = visit.shared.broker.clone();
-    // A second press of the button is the same request.
-    let key = Some(format!("connect-{once}"));
-    let made = match broker.create_integration(&session.ctx, new, key).await {
+    let made = match broker
+        .create_integration(&session.ctx, new, Some(key))
+        .await
+    {
         Ok(made) => made,
         Err(fault) => {
             let again = Again::after(&form, fault)?;
-            return show(&visit, &provider, mode, None, Some(again));
+            return show(&mut visit, &provider, mode, None, Some(again));
         }
     };
     let id = made.integration.id;
@@ -212,16 +267,26 @@ pub(super) async fn save(mut visit: Visit) -> Result<Response, Fault> {
     on_to(&format!("{}/at/{id}?did=added{odd}", visit.page.base))
 }
 
+/// A second press of the button is the same request.
+pub(super) fn once(form: &Form) -> Result<String, Fault> {
+    let once = form.text("once");
+    if (16..=64).contains(&once.len()) {
+        Ok(format!("connect-{once}"))
+    } else {
+        Err(Fault::Forged)
+    }
+}
+
 /// Puts a new credential in the place of the old one.
 pub(super) async fn replace(mut visit: Visit) -> Result<Response, Fault> {
     let (session, form) = visit.session_form().await?;
     let (session, integration, provider) = of_path(&mut visit, Some(session)).await?;
-    let mode = mode_of(&provider, form.text("mode"), true)?;
+    let mode = mode_of(&visit, &provider, form.text("mode"), true)?;
     let credentials = match entered_credential(mode, &form) {
         Ok(given) => given,
         Err(fault) => {
             let again = Again::of(&form, vec![fault]);
-            return show(&visit, &provider, mode, Some(&integration), Some(again));
+            return show(&mut visit, &provider, mode, Some(&integration), Some(again));
         }
     };
     let config = entered_config(&provider, &form);
@@ -238,14 +303,14 @@ pub(super) async fn replace(mut visit: Visit) -> Result<Response, Fault> {
         .await
     {
         let again = Again::after(&form, fault)?;
-        return show(&visit, &provider, mode, Some(&integration), Some(again));
+        return show(&mut visit, &provider, mode, Some(&integration), Some(again));
     }
     tried(&broker, &session, id).await;
     on_to(&format!("{}/at/{id}?did=replaced", visit.page.base))
 }
 
 impl<'f> Again<'f> {
-    fn of(form: &'f Form, faults: Vec<FieldFault>) -> Again<'f> {
+    pub(super) fn of(form: &'f Form, faults: Vec<FieldFault>) -> Again<'f> {
         Again {
             form,
             faults,
@@ -254,7 +319,7 @@ impl<'f> Again<'f> {
     }
 
     /// The form again, where it can be corrected; what cannot is passed on.
-    fn after(form: &'f Form, fault: Error) -> Result<Again<'f>, Fault> {
+    pub(super) fn after(form: &'f Form, fault: Error) -> Result<Again<'f>, Fault> {
         match fault {
             Error::Invalid(faults) => Ok(Again::of(form, faults)),
             Error::Conflict {

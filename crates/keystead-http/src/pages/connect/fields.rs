@@ -19,9 +19,8 @@ const SETTING: &str = "s.";
 /// The fields of a credential that is a file: chosen, or pasted.
 const FILE: &str = "file";
 const FILE_TEXT: &str = "file_text";
-/// What a grant brings, which nobody enters.
-const GRANTED: [&str; 4] = ["access_token", "refresh_token", "scope", "host"];
-
+/// Of an app of one's own.
+const APP: [&str; 2] = ["client_id", "client_secret"];
 /// How it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -89,6 +88,9 @@ pub(super) struct Inputs<'p> {
     pub(super) file: bool,
     pub(super) file_fault: Option<Said>,
     pub(super) credential: Vec<Input<'p>>,
+    /// Of an OAuth app of one's own.
+    pub(super) app: Vec<Input<'p>>,
+    pub(super) app_open: bool,
     /// Settings that have to be given.
     pub(super) settings: Vec<Input<'p>>,
     /// Settings that may be given.
@@ -104,11 +106,19 @@ impl<'p> Inputs<'p> {
         let (settings, more) = settings
             .map(|field| Input::of(field, SETTING, language))
             .partition(|input: &Input<'_>| input.required);
-        let fields = mode.fields.iter().filter(|field| is_given(mode, field));
+        let fields = mode.fields.iter().filter(|field| !field.granted);
+        let of_app = |field: &&Field| mode.oauth.is_some() && APP.contains(&field.name.as_str());
+        let (app, fields): (Vec<_>, Vec<_>) = fields.partition(of_app);
         Inputs {
             file: mode.json_file,
             file_fault: None,
+            app: app
+                .into_iter()
+                .map(|field| Input::of(field, CREDENTIAL, language))
+                .collect(),
+            app_open: false,
             credential: fields
+                .into_iter()
                 .filter(|field| field.equals.is_none() && !mode.json_file)
                 .map(|field| Input::of(field, CREDENTIAL, language))
                 .collect(),
@@ -121,6 +131,7 @@ impl<'p> Inputs<'p> {
     fn all(&mut self) -> impl Iterator<Item = &mut Input<'p>> {
         let credential = self.credential.iter_mut();
         credential
+            .chain(self.app.iter_mut())
             .chain(self.settings.iter_mut())
             .chain(self.more.iter_mut())
     }
@@ -166,14 +177,10 @@ impl<'p> Inputs<'p> {
                 rest.push(said);
             }
         }
+        self.app_open = self.app.iter().any(|input| input.fault.is_some());
         self.more_open = self.more.iter().any(|input| input.fault.is_some());
         (self, rest)
     }
-}
-
-/// Whether a person enters it: a grant brings its tokens itself.
-fn is_given(mode: &Mode, field: &Field) -> bool {
-    mode.oauth.is_none() || !GRANTED.contains(&field.name.as_str())
 }
 
 /// The credential that was entered, as the broker takes it; `None` where nothing was.
@@ -195,7 +202,7 @@ pub(super) fn entered_credential(mode: &Mode, form: &Form) -> Result<Option<Valu
         };
     }
     let mut members = Map::new();
-    for field in mode.fields.iter().filter(|field| is_given(mode, field)) {
+    for field in mode.fields.iter().filter(|field| !field.granted) {
         let text = form.text(&format!("{CREDENTIAL}{}", field.name));
         if !text.trim().is_empty() {
             let text = entered(field, text).to_string();

@@ -45,6 +45,8 @@ struct Home<'a> {
     may_not: String,
     choices: Vec<Choice<'a>>,
     find: Option<String>,
+    /// Whether the choices are shown when asked for: they would be most of a page of connections.
+    folded: bool,
     /// Where the page leads back to, and what it says.
     back: Option<(&'a str, String)>,
 }
@@ -59,7 +61,11 @@ struct Choice<'a> {
 pub(super) async fn home(mut visit: Visit) -> Result<Response, Fault> {
     let session = visit.session().await?;
     if let Some(id) = session.integration {
-        return on_to(&format!("{}/at/{id}", visit.page.base));
+        let did = match notice(&visit) {
+            Some(_) => format!("?did={}", visit.query("did").unwrap_or_default()),
+            None => String::new(),
+        };
+        return on_to(&format!("{}/at/{id}{did}", visit.page.base));
     }
     let broker = &visit.shared.broker;
     let providers = offered(broker, &session).await?;
@@ -98,6 +104,7 @@ pub(super) async fn home(mut visit: Visit) -> Result<Response, Fault> {
         notice: notice(&visit),
         more: (all.len() > (number + 1) * SHOWN)
             .then(|| format!("{}?page={}", page.base, number + 1)),
+        folded: !cards.is_empty() && providers.len() > MANY && find.is_none(),
         cards,
         may_add: session.role >= Role::Admin,
         may_not: fill(t.home_none_to_add, &[tenant]),

@@ -11,6 +11,7 @@ use keystead_core::ids::IntegrationId;
 use keystead_core::provider::Provider;
 
 use super::add::{add_odd, offers_key};
+use super::consent::lead_away;
 use super::fields::fault_text;
 use super::home::notice;
 use super::say::{Card, Said, class_named, date_time, of_class};
@@ -32,6 +33,7 @@ struct One<'a> {
     may_test: bool,
     may_put: bool,
     may_replace: bool,
+    may_reconnect: bool,
     disabled: bool,
     verifying: bool,
     /// The new name that was not taken, and why.
@@ -85,11 +87,11 @@ pub(super) async fn one(mut visit: Visit) -> Result<Response, Fault> {
     let id = id(&visit)?;
     let broker = visit.shared.broker.clone();
     let integration = broker.integration(&session.ctx, id).await?;
-    show(&visit, &session, &integration, StatusCode::OK, None).await
+    show(&mut visit, &session, &integration, StatusCode::OK, None).await
 }
 
 async fn show(
-    visit: &Visit,
+    visit: &mut Visit,
     session: &ConnectSession,
     integration: &Integration,
     status: StatusCode,
@@ -97,6 +99,9 @@ async fn show(
 ) -> Result<Response, Fault> {
     let provider = provider(visit, session, &integration.type_).await;
     let provider = provider.as_deref();
+    if let Some(provider) = provider.filter(|one| one.oauth_mode().is_some()) {
+        lead_away(&mut visit.page, provider);
+    }
     let page = &visit.page;
     let t = page.t();
     let card = Card::of(integration, provider, page.language);
@@ -120,6 +125,9 @@ async fn show(
         used: integration.last_used_at.map(date_time),
         may_test: session.role >= Role::Member,
         may_put: session.role >= Role::Admin,
+        // What was granted has no hint, as nobody entered it.
+        may_reconnect: provider.is_some_and(|one| one.oauth_mode().is_some())
+            && integration.hint.is_none(),
         may_replace: provider.is_some_and(offers_key),
         disabled: integration.status == Status::Disabled,
         verifying: integration.status == Status::Verifying,
@@ -183,7 +191,14 @@ pub(super) async fn rename(mut visit: Visit) -> Result<Response, Fault> {
     };
     let integration = broker.integration(&session.ctx, id).await?;
     visit.page.here = url(&visit, id, "");
-    show(&visit, &session, &integration, status, Some((name, fault))).await
+    show(
+        &mut visit,
+        &session,
+        &integration,
+        status,
+        Some((name, fault)),
+    )
+    .await
 }
 
 /// Switches it off.

@@ -61,11 +61,19 @@ pub(crate) const EN: Texts = Texts {
     add_oauth_lead: "You sign in at {provider} and allow the connection there. Your password stays with {provider}.",
     add_oauth_button: "Continue to {provider}",
     add_own_app: "Use your own OAuth app",
-    add_own_app_lead: "Only if you registered an app at {provider} yourself. Its redirect address has to be {url}",
+    add_own_app_lead: "Only if you registered an app at {provider} yourself. Its redirect address has to be:",
+    add_no_app: "{provider} needs an OAuth app, and none is set up here. Enter one of your own below, or ask whoever runs this page.",
     tab_title: "Go on in a new tab",
     tab_text: "{provider} does not let its sign-in be shown inside another page.",
     tab_go: "Open {provider} in a new tab",
     tab_after: "When you are done there, come back here.",
+
+    consent_done: "Connected",
+    consent_done_text: "“{name}” is connected. You can close this page and go back to where you came from.",
+    consent_failed: "Not connected",
+    consent_refused: "The connection was not allowed at the service, or the service did not take it. Nothing was changed. Begin again, if you want it connected.",
+    consent_unknown: "This was begun in another browser, more than ten minutes ago, or is done already. Nothing was changed. Begin again.",
+    consent_other: "The service did not answer as it should. Nothing was changed. Begin again, or try later.",
 
     one_provider: "Service",
     one_key: "Credential",
@@ -144,6 +152,4 @@ pub(crate) const EN: Texts = Texts {
     oops_provider: "The service could not be reached. Try again later.",
     oops_other: "Something is wrong on our side. Tell whoever gave you this link, with the number below.",
     oops_request: "Number of this request",
-    oops_oauth: "{provider} was not connected. What was there before is unchanged. You can try again.",
-    oops_oauth_refused: "You did not allow the connection at {provider}, so nothing was changed. You can try again.",
 };

@@ -61,11 +61,19 @@ pub(crate) const ES: Texts = Texts {
     add_oauth_lead: "Inicias sesión en {provider} y autorizas la conexión allí. Tu contraseña se queda en {provider}.",
     add_oauth_button: "Continuar a {provider}",
     add_own_app: "Usar tu propia aplicación OAuth",
-    add_own_app_lead: "Solo si registraste tú una aplicación en {provider}. Su dirección de redirección debe ser {url}",
+    add_own_app_lead: "Solo si registraste tú una aplicación en {provider}. Su dirección de redirección debe ser:",
+    add_no_app: "{provider} necesita una aplicación OAuth y aquí no hay ninguna configurada. Introduce abajo una tuya, o pregunta a quien lleva esta página.",
     tab_title: "Continúa en otra pestaña",
     tab_text: "{provider} no permite mostrar su inicio de sesión dentro de otra página.",
     tab_go: "Abrir {provider} en otra pestaña",
     tab_after: "Cuando termines allí, vuelve aquí.",
+
+    consent_done: "Conectado",
+    consent_done_text: "«{name}» está conectado. Puedes cerrar esta página y volver a donde estabas.",
+    consent_failed: "No se ha conectado",
+    consent_refused: "La conexión no se autorizó en el servicio, o el servicio no la aceptó. No se ha cambiado nada. Empieza de nuevo si quieres conectarlo.",
+    consent_unknown: "Esto se empezó en otro navegador, hace más de diez minutos, o ya está hecho. No se ha cambiado nada. Empieza de nuevo.",
+    consent_other: "El servicio no respondió como debía. No se ha cambiado nada. Empieza de nuevo, o inténtalo más tarde.",
 
     one_provider: "Servicio",
     one_key: "Credencial",
@@ -144,6 +152,4 @@ pub(crate) const ES: Texts = Texts {
     oops_provider: "No se pudo contactar con el servicio. Inténtalo más tarde.",
     oops_other: "Algo va mal por nuestra parte. Díselo a quien te dio este enlace, con el número de abajo.",
     oops_request: "Número de esta petición",
-    oops_oauth: "{provider} no se conectó. Lo que había antes no ha cambiado. Puedes intentarlo otra vez.",
-    oops_oauth_refused: "No autorizaste la conexión en {provider}, así que no se ha cambiado nada. Puedes intentarlo otra vez.",
 };
