@@ -29,7 +29,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use keystead_core::provider::{Provider, TestCall};
+use keystead_core::provider::{Placement, Provider, TestCall};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -64,8 +64,10 @@ pub enum Door {
     Mint,
     /// Where a person consents.
     Authorize,
-    /// Where a code or a refresh token becomes tokens.
+    /// Where a code becomes tokens, once a person or a device has consented.
     Token,
+    /// At the same place, where a refresh token becomes newer tokens.
+    Renew,
     /// Where a device begins.
     Device,
     /// Where a credential is taken back.
@@ -78,12 +80,14 @@ pub enum Answer {
     /// As the definition says that all is well.
     #[default]
     WellPlayed,
-    /// So.
+    /// So; the call has no effect then.
     With(Reply),
     /// Not at all, until it is told otherwise.
     Hang,
-    /// By closing the connection.
+    /// By closing the connection; the call has no effect.
     Reset,
+    /// By closing the connection when all is done: the answer is lost.
+    Lost,
 }
 
 /// A call as it arrived.
@@ -212,6 +216,11 @@ impl Played {
         });
     }
 
+    /// The path and query that a call was made with, without what was placed there.
+    pub fn target_of(&self, heard: &Heard) -> String {
+        self.stage.part.without_placed(&heard.target)
+    }
+
     /// Every call so far.
     pub fn served(&self) -> Vec<Served> {
         self.stage.state().served.clone()
@@ -327,7 +336,7 @@ async fn serve(stage: Arc<Stage>, request: Request<Incoming>) -> io::Result<Resp
     let answer = answers.map_err(io::Error::other)?.get(&door).cloned();
     match answer {
         Some(Answer::With(reply)) => Ok(response(reply)),
-        Some(Answer::Reset) => Err(io::Error::other("as it was told")),
+        Some(Answer::Reset | Answer::Lost) => Err(io::Error::other("as it was told")),
         Some(Answer::WellPlayed | Answer::Hang) | None => Ok(response(reply)),
     }
 }
@@ -341,6 +350,12 @@ fn response(reply: Reply) -> Response<Body> {
 }
 
 impl Stage {
+    /// Whether calls at that door have no effect.
+    fn is_told(&self, door: Door) -> bool {
+        let answers = self.answers.borrow();
+        matches!(answers.get(&door), Some(Answer::With(_) | Answer::Reset))
+    }
+
     /// What the definition says about a call.
     fn play(&self, heard: Heard) -> Outcome {
         if let Some(outcome) = self.consented(&heard).or_else(|| self.mint(&heard)) {
@@ -449,6 +464,24 @@ fn test_fault(test: &TestCall, heard: &Heard) -> Option<String> {
 }
 
 impl Part {
+    /// Path and query without what a placement puts into the query.
+    fn without_placed(&self, target: &str) -> String {
+        let Some((path, query)) = target.split_once('?') else {
+            return target.to_owned();
+        };
+        let own = |pair: &&str| {
+            let name = pair.split('=').next().unwrap_or_default();
+            self.provider.modes.iter().any(|mode| {
+                matches!(&mode.placement, Placement::Query { name: placed, .. } if placed == name)
+            })
+        };
+        let kept: Vec<&str> = query.split('&').filter(|pair| !own(pair)).collect();
+        if kept.is_empty() {
+            return path.to_owned();
+        }
+        format!("{path}?{}", kept.join("&"))
+    }
+
     /// Whether path and query are those of the test call.
     fn is_test_target(
         &self,
@@ -473,7 +506,8 @@ impl Part {
         let Some(expected) = fill::fill(template, fill::Spot::Path, mark) else {
             return false;
         };
-        let mut rest = target;
+        let target = self.without_placed(target);
+        let mut rest = target.as_str();
         for (number, piece) in expected.split('\u{1}').enumerate() {
             if number % 2 == 0 {
                 let Some(after) = rest.strip_prefix(piece) else {

@@ -1,4 +1,4 @@
-//! Typed credentials, driven through a broker: every rule of every test call, and every place that a
+//! Credentials of every mode, driven through a broker: every rule of every test call, and every place that a
 //! credential goes to.
 
 use std::collections::BTreeMap;
@@ -96,11 +96,39 @@ async fn follows_its_rules(case: &Case, mode: &Mode) -> Result<(), String> {
 
 pub(crate) async fn tries_everything(case: Arc<Case>) -> Vec<String> {
     let mut found = Vec::new();
-    for mode in case.typed_modes() {
+    for mode in &case.provider.modes {
         let result = follows_its_rules(&case, mode).await;
         found.extend(result.err().map(|fault| case.at(mode, &fault)));
     }
     found
+}
+
+/// One whose first mode is tried by a call that is never answered.
+async fn waits_no_longer(case: Arc<Case>) -> Vec<String> {
+    let mode = &case.provider.modes[0];
+    let tried = async {
+        let test = mode.test.as_ref().or(case.provider.test.as_ref());
+        let door = test.map_or(Door::Test, tried);
+        case.answers(door, Answer::WellPlayed);
+        let id = case.connect(mode).await?;
+        case.answers(door, Answer::Hang);
+        let report = case.house.broker.test_integration(&case.owner, id).await;
+        match report.map(|report| report.result) {
+            Ok(ResultClass::Down) => Ok(()),
+            other => Err(format!("silence: {other:?}")),
+        }
+    };
+    let result: Result<(), String> = tried.await;
+    result
+        .err()
+        .map(|fault| case.at(mode, &fault))
+        .into_iter()
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_of_a_provider_is_its_trouble_and_no_verdict() {
+    each(cases(catalogue(), true).await, waits_no_longer).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,6 +218,11 @@ async fn refuses_all_else(case: &Case, heard: &Heard) -> Result<(), String> {
             });
         }
     }
+    for parameter in case.played.query_luggage() {
+        other(format!("{parameter} in the query once more"), &|h| {
+            h.target = format!("{}&{parameter}=x", h.target);
+        });
+    }
     other("outside of the prefixes".to_owned(), &|h| {
         h.target = "/../outside".to_owned();
     });
@@ -215,7 +248,7 @@ async fn refuses_all_else(case: &Case, heard: &Heard) -> Result<(), String> {
 
 pub(crate) async fn goes_everywhere(case: Arc<Case>) -> Vec<String> {
     let mut found = Vec::new();
-    for mode in case.typed_modes() {
+    for mode in &case.provider.modes {
         let result = places_the_credential(&case, mode).await;
         found.extend(result.err().map(|fault| case.at(mode, &fault)));
     }

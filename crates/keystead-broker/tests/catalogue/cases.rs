@@ -7,11 +7,14 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use keystead_broker::{Context, NewIntegration, Selector, Status};
+use keystead_broker::{
+    Back, Begin, Context, NewIntegration, OAuthApp, OAuthSettings, Selector, Settings, Status, Way,
+};
 use keystead_core::action::Role;
 use keystead_core::ids::IntegrationId;
 use keystead_core::provider::{Catalogue, Mode, Provider};
-use keystead_testkit::played::{Answer, Door, Part, Played, own_providers};
+use keystead_testkit::client::Client;
+use keystead_testkit::played::{Answer, Door, Part, Played, REDIRECT_URI, own_providers};
 use serde_json::{Map, Value, json};
 
 use crate::house::{APPROVED, House, Plan};
@@ -47,7 +50,13 @@ pub(crate) fn catalogue() -> Catalogue {
 /// can be given is given, or only what is needed.
 pub(crate) async fn cases(catalogue: Catalogue, all: bool) -> Vec<Case> {
     let played: Vec<Arc<Provider>> = catalogue.list().cloned().collect();
-    against(catalogue, &played, all).await
+    against(catalogue, &played, all, Plan::default()).await
+}
+
+/// The same in another house, with all settings.
+pub(crate) async fn cases_in(catalogue: Catalogue, plan: Plan) -> Vec<Case> {
+    let played: Vec<Arc<Provider>> = catalogue.list().cloned().collect();
+    against(catalogue, &played, true, plan).await
 }
 
 /// The same with servers that play other files than the catalogue has.
@@ -55,7 +64,12 @@ pub(crate) async fn against(
     mut catalogue: Catalogue,
     played: &[Arc<Provider>],
     all: bool,
+    plan: Plan,
 ) -> Vec<Case> {
+    let mut oauth = OAuthSettings {
+        redirect_uris: vec![REDIRECT_URI.to_owned()],
+        ..OAuthSettings::default()
+    };
     let mut stages = Vec::new();
     for provider in played {
         let id = &provider.id;
@@ -64,11 +78,23 @@ pub(crate) async fn against(
         catalogue = catalogue
             .with_settings(id, Some(server.url()), &[])
             .unwrap();
+        let app = server.client();
+        let app = OAuthApp {
+            client_id: app.id,
+            client_secret: app.secret.map(Into::into),
+        };
+        if server.part().oauth().is_some() {
+            oauth.apps.insert(id.clone(), Arc::new(app));
+        }
         stages.push((known, server));
     }
     let plan = Plan {
         catalogue: Some(catalogue),
-        ..Plan::default()
+        settings: Settings {
+            oauth,
+            ..Settings::default()
+        },
+        ..plan
     };
     let house = Arc::new(House::planned(plan).await);
     let mut cases = Vec::new();
@@ -105,42 +131,76 @@ where
 }
 
 impl Case {
-    /// The modes whose credential a person types.
-    pub(crate) fn typed_modes(&self) -> impl Iterator<Item = &Mode> {
-        self.provider
-            .modes
-            .iter()
-            .filter(|mode| mode.oauth.is_none())
+    /// An integration of that mode: its credential is typed, or its account is connected.
+    pub(crate) async fn connect(&self, mode: &Mode) -> Result<IntegrationId, String> {
+        let id = match mode.oauth {
+            Some(_) => self.consent().await?,
+            None => self.add(mode).await?,
+        };
+        let seen = self.house.settled(&self.owner, id).await;
+        if seen.status == Status::Connected {
+            return Ok(id);
+        }
+        let (told, refused) = (seen.error_message, self.refused());
+        Err(format!("not connected: {told:?}; the provider: {refused}"))
     }
 
-    /// An integration of that mode.
-    pub(crate) async fn connect(&self, mode: &Mode) -> Result<IntegrationId, String> {
-        let part = self.played.part();
-        let credentials = json!(part.credentials[&mode.id]);
-        let config = part.config.iter();
-        let config: Map<String, Value> = config
+    pub(crate) fn config(&self) -> Map<String, Value> {
+        let config = self.played.part().config.iter();
+        config
             .map(|(name, value)| (name.clone(), json!(value)))
-            .collect();
+            .collect()
+    }
+
+    async fn add(&self, mode: &Mode) -> Result<IntegrationId, String> {
         let new = NewIntegration {
             name: mode.id.clone(),
             type_: self.provider.id.clone(),
-            credentials,
-            config,
+            credentials: json!(self.played.part().credentials[&mode.id]),
+            config: self.config(),
         };
         let made = self.house.broker.create_integration(&self.owner, new, None);
         let made = made
             .await
             .map_err(|fault| format!("it is not taken: {fault:?}"))?;
-        let id = made.integration.id;
-        let seen = self.house.settled(&self.owner, id).await;
-        if seen.status != Status::Connected {
-            let refused = self.refused();
-            return Err(format!(
-                "not connected: {:?}; the provider: {refused}",
-                seen.error_message
-            ));
+        Ok(made.integration.id)
+    }
+
+    /// A person consents; what comes back is handed in by whoever began.
+    pub(crate) async fn consent(&self) -> Result<IntegrationId, String> {
+        let begin = Begin {
+            type_: self.provider.id.clone(),
+            integration: None,
+            name: None,
+            config: self.config(),
+            session: None,
+        };
+        let broker = &self.house.broker;
+        let way = Way::Caller(REDIRECT_URI.to_owned());
+        let started = broker.begin_authorization(&self.owner, begin, way).await;
+        let started = started.map_err(|fault| format!("it does not begin: {fault:?}"))?;
+        let home = self.played.url();
+        let target = started.url.strip_prefix(home).ok_or("another host")?;
+        let answer = Client::new(home).get(target).await;
+        if answer.status != 302 {
+            return Err(format!("no consent: {}", self.refused()));
         }
-        Ok(id)
+        let back = answer.headers["location"].to_str().unwrap();
+        let back = url::Url::parse(back).unwrap();
+        let given = |name: &str| {
+            let found = back.query_pairs().find(|(other, _)| other == name);
+            found.map(|(_, value)| value.into_owned())
+        };
+        let back = Back {
+            state: given("state").unwrap_or_default(),
+            code: given("code").map(Into::into),
+            iss: given("iss"),
+            error: None,
+            browser: None,
+        };
+        let done = broker.complete_authorization(&self.owner, back).await;
+        let done = done.map_err(|fault| format!("{:?}; {}", fault.error, self.refused()))?;
+        Ok(done.integration.id)
     }
 
     /// A fault with the provider and mode that it is about.
@@ -192,7 +252,9 @@ impl Case {
         if format!("{heard:?}").contains("canary-of-the-caller") {
             return Err("what the caller sent has arrived".to_owned());
         }
-        if heard.target != format!("{path}?kept=1") || &heard.body[..] != b"{\"kept\":true}" {
+        if self.played.target_of(heard) != format!("{path}?kept=1")
+            || &heard.body[..] != b"{\"kept\":true}"
+        {
             return Err(format!("another call has arrived: {}", heard.target));
         }
         Ok(())

@@ -257,8 +257,7 @@ async fn understands_failures(case: &Case, oauth: &OAuth) -> Result<(), String> 
     // What is asked with was used before: the answers are told, not earned.
     let tokens = known.consent(case, oauth).await?;
     let ask = || {
-        let renews = oauth.refresh.class != RefreshClass::None;
-        let request = if renews {
+        let request = if oauth.refresh.class != RefreshClass::None {
             let token = tokens.fields.get("refresh_token").unwrap_or("none");
             refresh_request(&known.provider, &known.config, &known.app, token)
         } else {
@@ -275,8 +274,10 @@ async fn understands_failures(case: &Case, oauth: &OAuth) -> Result<(), String> 
         };
         request.unwrap()
     };
+    let renews = oauth.refresh.class != RefreshClass::None;
+    let door = if renews { Door::Renew } else { Door::Token };
     for (name, reply, means) in failures(oauth)? {
-        case.answers(Door::Token, Answer::With(reply.clone()));
+        case.answers(door, Answer::With(reply.clone()));
         let answer = known
             .post(ask())
             .await
@@ -301,7 +302,7 @@ async fn understands_failures(case: &Case, oauth: &OAuth) -> Result<(), String> 
     }
     let good = case.played.good_reply().unwrap();
     for (name, reply, code) in unusable(oauth, &good) {
-        case.answers(Door::Token, Answer::With(reply));
+        case.answers(door, Answer::With(reply));
         let answer = known
             .post(ask())
             .await
@@ -321,13 +322,13 @@ async fn understands_failures(case: &Case, oauth: &OAuth) -> Result<(), String> 
         ("silence", Answer::Hang, 300),
     ];
     for (name, answer, within) in ways {
-        case.answers(Door::Token, answer);
+        case.answers(door, answer);
         let answer = known.post_within(ask(), Duration::from_millis(within));
         if answer.await.is_ok() {
             return Err(format!("{name}: an answer"));
         }
     }
-    case.answers(Door::Token, Answer::WellPlayed);
+    case.answers(door, Answer::WellPlayed);
     Ok(())
 }
 

@@ -6,8 +6,10 @@
 mod api;
 mod cases;
 mod consent;
+mod devices;
 #[path = "../house/mod.rs"]
 mod house;
 mod known;
+mod renewal;
 mod revoke;
 mod wrong;

@@ -8,6 +8,7 @@ use keystead_core::provider::{Catalogue, Provider};
 use crate::api::{goes_everywhere, tries_everything};
 use crate::cases::against;
 use crate::consent::consents_everywhere;
+use crate::house::Plan;
 use crate::revoke::takes_everything_back;
 
 macro_rules! file {
@@ -135,7 +136,7 @@ async fn a_file_that_says_other_than_its_provider_does_is_found_out() {
         .iter()
         .map(|(name, text)| (name.as_str(), text.as_str()));
     let catalogue = Catalogue::embedded().and_then(|all| all.with_own(files, false));
-    let cases = against(catalogue.unwrap(), &played, true).await;
+    let cases = against(catalogue.unwrap(), &played, true, Plan::default()).await;
     let found = cases
         .into_iter()
         .zip(CHANGES)

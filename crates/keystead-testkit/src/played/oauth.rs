@@ -107,8 +107,13 @@ impl Stage {
             (Door::Authorize, self.consent(oauth, heard))
         } else if post && oauth.device_url.as_ref().is_some_and(|url| at(url)) {
             (Door::Device, self.device(oauth, heard))
-        } else if post && at(&oauth.token_url) && is_ours(heard) {
-            (Door::Token, self.token(oauth, heard))
+        } else if post
+            && at(&oauth.token_url)
+            && let Some(kind) = grant_type(heard)
+        {
+            let renews = kind == "refresh_token";
+            let door = if renews { Door::Renew } else { Door::Token };
+            (door, self.token(oauth, heard))
         } else {
             return None;
         };
@@ -217,10 +222,14 @@ impl Stage {
             free.push("code_verifier");
         }
         same(params, &self.part.extra(&oauth.token_params), &free)?;
+        let told = self.is_told(Door::Token);
         let mut state = self.state();
         let Some(waiting) = state.grants.codes.get_mut(&params["code"]) else {
             return Err(wrong("the code was never given out".to_owned()));
         };
+        if told {
+            return Ok(dead(oauth));
+        }
         if std::mem::replace(&mut waiting.used, true) {
             return Ok(dead(oauth));
         }
@@ -248,6 +257,7 @@ impl Stage {
     fn renew(&self, oauth: &OAuth, params: &Params) -> Result<Reply, Wrong> {
         same(params, &Params::new(), &["refresh_token"])?;
         let token = &params["refresh_token"];
+        let told = self.is_told(Door::Renew);
         let mut state = self.state();
         let (access, fresh) = (state.grants.fresh("access"), state.grants.fresh("refresh"));
         let shape = state.shape;
@@ -256,6 +266,9 @@ impl Stage {
         let Some(grant) = state.grants.all.iter_mut().find(knows) else {
             return Err(wrong("the refresh token was never given out".to_owned()));
         };
+        if told {
+            return Ok(dead(oauth));
+        }
         if grant.spent.contains(token) {
             if !grant.revoked {
                 grant.replayed = true;
@@ -408,14 +421,12 @@ fn wrong(reason: String) -> Wrong {
     }
 }
 
-/// Whether the request is one of this flow; others may share the address.
-fn is_ours(heard: &Heard) -> bool {
+/// The kind of a request that is one of this flow; others may share the address.
+fn grant_type(heard: &Heard) -> Option<String> {
     let form = form(heard).or_else(|_| object(heard).map_err(|wrong| wrong.reason));
+    let kind = form.ok()?.remove("grant_type")?;
     let kinds = ["authorization_code", "refresh_token", DEVICE_GRANT];
-    form.is_ok_and(|form| {
-        let kind = form.get("grant_type").map(String::as_str);
-        kind.is_some_and(|kind| kinds.contains(&kind))
-    })
+    kinds.contains(&kind.as_str()).then_some(kind)
 }
 
 /// Exactly the expected parameters, and the free ones with any value.

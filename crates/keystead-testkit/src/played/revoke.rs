@@ -160,6 +160,9 @@ impl Stage {
 
     /// Ends the grant, or the credential; says whether it was over before.
     fn take_back(&self, mode: &Mode, at: usize) -> bool {
+        if self.is_told(Door::Revoke) {
+            return false;
+        }
         let mut state = self.state();
         if mode.oauth.is_none() {
             return !state.taken_back.insert(mode.id.clone());
