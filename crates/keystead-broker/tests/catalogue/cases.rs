@@ -8,7 +8,8 @@ use futures_util::future::join_all;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use keystead_broker::{
-    Back, Begin, Context, NewIntegration, OAuthApp, OAuthSettings, Selector, Settings, Status, Way,
+    Back, Begin, Context, Error, NewIntegration, OAuthApp, OAuthSettings, Selector, Settings,
+    Status, Way,
 };
 use keystead_core::action::Role;
 use keystead_core::ids::IntegrationId;
@@ -168,11 +169,23 @@ impl Case {
 
     /// A person consents; what comes back is handed in by whoever began.
     pub(crate) async fn consent(&self) -> Result<IntegrationId, String> {
+        let done = self.consent_for(None).await?;
+        done.map_err(|fault| format!("{fault:?}; {}", self.refused()))
+    }
+
+    /// The same for an integration that is there, or a new one; how it ended.
+    pub(crate) async fn consent_for(
+        &self,
+        integration: Option<IntegrationId>,
+    ) -> Result<Result<IntegrationId, Error>, String> {
         let begin = Begin {
             type_: self.provider.id.clone(),
-            integration: None,
+            integration,
             name: None,
-            config: self.config(),
+            config: match integration {
+                Some(_) => Map::new(),
+                None => self.config(),
+            },
             session: None,
         };
         let broker = &self.house.broker;
@@ -199,8 +212,9 @@ impl Case {
             browser: None,
         };
         let done = broker.complete_authorization(&self.owner, back).await;
-        let done = done.map_err(|fault| format!("{:?}; {}", fault.error, self.refused()))?;
-        Ok(done.integration.id)
+        Ok(done
+            .map(|done| done.integration.id)
+            .map_err(|incomplete| incomplete.error))
     }
 
     /// A fault with the provider and mode that it is about.

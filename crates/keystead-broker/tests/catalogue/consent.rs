@@ -124,7 +124,7 @@ async fn grants_and_renews(
 }
 
 /// Answers of the token endpoint that are no tokens, each with what it is and means.
-fn failures(oauth: &OAuth) -> Result<Vec<(String, Reply, Means)>, String> {
+pub(crate) fn failures(oauth: &OAuth) -> Result<Vec<(String, Reply, Means)>, String> {
     let mut all = Vec::new();
     let rules: Vec<Terms> = oauth.rules.iter().map(|rule| (&rule.when).into()).collect();
     for (number, rule) in oauth.rules.iter().enumerate() {
@@ -167,7 +167,7 @@ fn failures(oauth: &OAuth) -> Result<Vec<(String, Reply, Means)>, String> {
 }
 
 /// Replies that look like tokens and are none, with the code that says why.
-fn unusable(oauth: &OAuth, good: &Reply) -> Vec<(&'static str, Reply, &'static str)> {
+pub(crate) fn unusable(oauth: &OAuth, good: &Reply) -> Vec<(&'static str, Reply, &'static str)> {
     let status = oauth.reply.success[0];
     let body: Value = serde_json::from_slice(&good.body).unwrap();
     let first = |pointers: &str| pointers.split('|').next().unwrap().to_owned();

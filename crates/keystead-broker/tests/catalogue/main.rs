@@ -7,6 +7,7 @@ mod api;
 mod cases;
 mod consent;
 mod devices;
+mod exchange;
 #[path = "../house/mod.rs"]
 mod house;
 mod known;
