@@ -8,8 +8,6 @@
 use super::Reply;
 use crate::time::Time;
 
-/// Between the end of the latest call and the end of its lease.
-const SLACK_SECONDS: i64 = 5;
 const DAY_SECONDS: i64 = 86_400;
 /// Answers that nobody understands are not asked for again and again.
 const UNCLEAR_MOST: u64 = 10;
@@ -23,6 +21,8 @@ pub struct Rules {
     pub lease: i64,
     /// How long a call may take.
     pub call: i64,
+    /// How long before the end of its lease a call has ended.
+    pub slack: i64,
     /// How long a lease that ran out on a call is left alone, from when that is seen.
     pub grace: i64,
     /// A random number: what failed at once is not to be repeated at once.
@@ -35,6 +35,7 @@ impl Rules {
         Rules {
             lease: 30,
             call: 10,
+            slack: 5,
             grace: 3,
             jitter,
         }
@@ -42,11 +43,11 @@ impl Rules {
 
     /// Counted from the reading of the clock by which the lease was taken.
     pub(super) fn call_begins_within(&self) -> i64 {
-        self.lease - self.call - SLACK_SECONDS
+        self.lease - self.call - self.slack
     }
 
     pub(super) fn call_ends_within(&self) -> i64 {
-        self.lease - SLACK_SECONDS
+        self.lease - self.slack
     }
 
     /// When to try again after a failed attempt; `None`: not by itself any more.
