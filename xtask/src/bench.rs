@@ -52,6 +52,9 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     let tenants = args.number("--tenants")?;
     args.end()?;
 
+    if only.as_deref() == Some("renew") {
+        return renewals();
+    }
     // The whole workspace: `--package` would build other features of the same crates.
     run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
     let upstream = Server::start(released("keystead-bench").args(["bare", COMPLETION_BYTES]))?;
@@ -91,13 +94,28 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     if let Some(only) = &only {
         cases.retain(|case| case.beside.is_none() || case.name == only);
         if cases.iter().all(|case| case.beside.is_none()) {
-            bail!("--only takes info, reveal, proxy or scale");
+            bail!("--only takes info, reveal, proxy, scale or renew");
         }
     }
 
     let samples = measure(&cases, seconds.unwrap_or(6))?;
     let figures = report::json(&cases, &samples);
     show(&report::table(&cases, &samples), json.as_deref(), &figures)
+}
+
+/// Renewals: what a crowd waits that needs one ended token, ten thousand grants that end in one
+/// minute, and for how long new tokens are in memory alone. They print what they measure.
+fn renewals() -> Result<()> {
+    let mut scale = cargo();
+    scale.args([
+        "test",
+        "--release",
+        "--workspace",
+        "--test",
+        "renewal_scale",
+    ]);
+    scale.args(["--", "--ignored", "--nocapture", "--test-threads", "1"]);
+    run(scale.env("KEYSTEAD_TEST_PG_BIN", tools::postgres_bin()?))
 }
 
 fn show(table: &str, file: Option<&str>, figures: &Value) -> Result<()> {

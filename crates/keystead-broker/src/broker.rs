@@ -29,7 +29,7 @@ use crate::epochs::{Epoch, Epochs};
 use crate::error::Error;
 use crate::feed::FeedPlace;
 use crate::identity::{Identity, KnownKey};
-use crate::integrations::Loaded;
+use crate::integrations::{Loaded, Loading};
 use crate::keyring::{Keyring, KeyringSettings};
 use crate::kms::Kms;
 use crate::limits::{self, Limiter, Limits, Subject};
@@ -152,6 +152,7 @@ struct Inner {
     known_keys: Cache<[u8; 32], Arc<KnownKey>>,
     known_tenants: Cache<String, (TenantId, Epoch)>,
     integrations: Integrations,
+    loading: Loading,
     only_of_type: Cache<(TenantId, String), (IntegrationId, Epoch)>,
     minted: Cache<(TenantId, IntegrationId, u64), Arc<Minted>>,
     streams: Streams,
@@ -260,6 +261,7 @@ impl Broker {
             known_keys: Cache::new(KEYS_KEPT),
             known_tenants: Cache::new(IDENTITIES_KEPT),
             integrations: Cache::with_weighter(INTEGRATIONS_KEPT, INTEGRATIONS_BYTES, ByWeight),
+            loading: Loading::default(),
             only_of_type: Cache::new(ONLY_OF_TYPE_KEPT),
             minted: Cache::new(MINTED_KEPT),
             streams: Streams::default(),
@@ -535,6 +537,9 @@ impl Broker {
     }
     pub(crate) fn integrations_cache(&self) -> &Integrations {
         &self.0.integrations
+    }
+    pub(crate) fn loading(&self) -> &Loading {
+        &self.0.loading
     }
     pub(crate) fn type_cache(&self) -> &Cache<(TenantId, String), (IntegrationId, Epoch)> {
         &self.0.only_of_type

@@ -26,7 +26,7 @@ use crate::error::{Error, FieldFault};
 use crate::page::Page;
 use crate::permit::{Decided, On};
 
-pub(crate) use found::{Home, Loaded};
+pub(crate) use found::{Home, Loaded, Loading};
 pub(crate) use given::{Given, check_name, read_config, read_message};
 use given::{read_credential, too_large};
 use model::etag;

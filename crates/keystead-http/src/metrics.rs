@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use keystead_broker::{Broker, Readiness};
+use keystead_broker::{Broker, Readiness, RenewalCounters};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -141,6 +141,7 @@ impl Metrics {
         for (name, help, value) in numbers {
             text.push_str(&format!("# HELP keystead_{name} {help}.\n# TYPE keystead_{name} counter\nkeystead_{name}_total {value}\n"));
         }
+        renewals(&mut text, broker.renewal_counters());
         text.push_str("# HELP keystead_ready Whether what is needed is up, by part.\n# TYPE keystead_ready gauge\n");
         for (part, state) in &ready.parts {
             let up = u8::from(state.is_ok());
@@ -149,6 +150,30 @@ impl Metrics {
         text.push_str("# EOF\n");
         text
     }
+}
+
+/// How renewals of granted tokens fared.
+fn renewals(text: &mut String, counters: &RenewalCounters) {
+    text.push_str("# HELP keystead_renewals Renewals of granted tokens, by outcome.\n# TYPE keystead_renewals counter\n");
+    let outcomes = [
+        ("renewed", &counters.renewed),
+        ("reauthorize", &counters.reauthorize),
+        ("client", &counters.client),
+        ("rate", &counters.rate),
+        ("down", &counters.down),
+        ("unclear", &counters.unclear),
+        ("overtaken", &counters.overtaken),
+    ];
+    for (outcome, counter) in outcomes {
+        let value = counter.load(Relaxed);
+        text.push_str(&format!(
+            "keystead_renewals_total{{outcome=\"{outcome}\"}} {value}\n"
+        ));
+    }
+    let calls = counters.calls.load(Relaxed);
+    text.push_str(&format!("# HELP keystead_token_endpoint_calls Calls to token endpoints.\n# TYPE keystead_token_endpoint_calls counter\nkeystead_token_endpoint_calls_total {calls}\n"));
+    let exposed = counters.exposed_micros.load(Relaxed);
+    text.push_str(&format!("# HELP keystead_renewed_tokens_unstored_microseconds For how long renewed tokens were in memory alone.\n# TYPE keystead_renewed_tokens_unstored_microseconds counter\nkeystead_renewed_tokens_unstored_microseconds_total {exposed}\n"));
 }
 
 /// A method as a label; what is not a standard method is one label, whatever it says.

@@ -7,4 +7,5 @@ pub mod node;
 pub mod played;
 pub mod postgres;
 pub mod process;
+pub mod token_server;
 pub mod upstream;

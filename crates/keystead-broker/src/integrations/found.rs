@@ -1,5 +1,6 @@
 //! Finding an integration that is to be used, from the cache while that is to be believed.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
@@ -34,6 +35,31 @@ pub(crate) struct Loaded {
 pub(crate) struct Home {
     pub(crate) destination: net::Destination,
     pub(crate) logical_host: Arc<str>,
+}
+
+/// Who reads what is not in the cache, or no longer to be believed: of many that need one thing at
+/// once, one does, and the others find it in the cache.
+pub(crate) struct Loading {
+    turns: Box<[tokio::sync::Mutex<()>]>,
+    hasher: RandomState,
+}
+
+const TURNS: usize = 1024;
+
+impl Default for Loading {
+    fn default() -> Self {
+        Loading {
+            turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl Loading {
+    fn turn(&self, id: IntegrationId) -> &tokio::sync::Mutex<()> {
+        let turn = usize::try_from(self.hasher.hash_one(id) % TURNS as u64).unwrap_or(0);
+        &self.turns[turn]
+    }
 }
 
 impl Loaded {
@@ -115,22 +141,34 @@ impl Broker {
         }
     }
 
+    fn find_known(&self, tenant: TenantId, id: IntegrationId) -> Option<Arc<Loaded>> {
+        let trusted = self.epochs().trusted(self.clock().now());
+        let epoch = self.epochs().of_tenant(tenant);
+        let known = self.integrations_cache().get(&(tenant, id))?;
+        (trusted && known.epoch == epoch).then_some(known)
+    }
+
     /// From the cache while it is to be believed, else from the store.
     pub(crate) async fn find_loaded(
         &self,
         tenant: TenantId,
         id: IntegrationId,
     ) -> Result<Option<Arc<Loaded>>, Error> {
-        let trusted = self.epochs().trusted(self.clock().now());
-        let epoch = self.epochs().of_tenant(tenant);
-        if let Some(known) = self
-            .integrations_cache()
-            .get(&(tenant, id))
-            .filter(|known| trusted && known.epoch == epoch)
-        {
+        if let Some(known) = self.find_known(tenant, id) {
             self.counters().cache_hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Some(known));
         }
+        // Where no cache is believed, nobody would find what another has read.
+        let trusted = self.epochs().trusted(self.clock().now());
+        let _turn = match trusted {
+            true => Some(self.loading().turn(id).lock().await),
+            false => None,
+        };
+        if let Some(known) = self.find_known(tenant, id) {
+            self.counters().cache_hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(Some(known));
+        }
+        let epoch = self.epochs().of_tenant(tenant);
         self.counters().cache_misses.fetch_add(1, Ordering::Relaxed);
         let Some(row) = self.store().find_integration(tenant, id).await? else {
             return Ok(None);

@@ -214,6 +214,9 @@ impl Broker {
         let event = written(done);
         if event == Event::Written {
             hand.note(self, &row);
+        } else if event == Event::Missed && hand.tokens.take().is_some() {
+            count(&self.renewals().counters.overtaken);
+            tracing::warn!(integration = %integration, "renewed tokens were not stored: the lease had run out, and another went on");
         }
         Ok(event)
     }

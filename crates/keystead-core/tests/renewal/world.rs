@@ -6,115 +6,15 @@
 //! is one, a lease is three.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hasher};
 
 use keystead_core::renew::{Change, End, Event, Holder, Reply, Row, Rules, Run, Step, Want};
 use keystead_core::time::Time;
 
+use crate::plan::{Broken, Faults, Loss, Plan};
+use crate::provider::{Provider, Token};
+use crate::quick::Quick;
+
 const UNIT: i64 = 10;
-
-/// How a provider treats refresh tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Class {
-    /// One for all renewals.
-    Reusable,
-    /// A new one each time; the one before lives until the new one is used.
-    Rotating,
-    /// A new one each time; one that is used again ends the whole family.
-    SingleUse,
-}
-
-/// A refresh token: of which consent, and the how manieth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Token {
-    family: u8,
-    number: u8,
-}
-
-/// What is wrong with the system under test, to see the search find it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Broken {
-    /// Changes are made whatever the row is.
-    pub(crate) unfenced_writes: bool,
-    /// Whoever is refused is shown the row as it was, and marks it whatever it is.
-    pub(crate) no_second_look: bool,
-}
-
-/// How often each fault may yet happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Faults {
-    pub(crate) crashes: u8,
-    pub(crate) lost: u8,
-    pub(crate) pauses: u8,
-    pub(crate) silences: u8,
-    pub(crate) revocations: u8,
-    pub(crate) consents: u8,
-    pub(crate) outages: u8,
-}
-
-impl Faults {
-    pub(crate) const NONE: Faults = Faults {
-        crashes: 0,
-        lost: 0,
-        pauses: 0,
-        silences: 0,
-        revocations: 0,
-        consents: 0,
-        outages: 0,
-    };
-}
-
-/// Why the tokens of an answer were never stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Loss {
-    Crash,
-    LostReply,
-    LateHolder,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Provider {
-    class: Class,
-    family: u8,
-    current: u8,
-    /// The one before, which lives until `current` is used.
-    before: Option<u8>,
-    dead: bool,
-}
-
-impl Provider {
-    fn honours(&self, token: Token) -> bool {
-        let alive = !self.dead && token.family == self.family;
-        alive
-            && match self.class {
-                Class::Reusable => true,
-                Class::Rotating => {
-                    token.number == self.current || Some(token.number) == self.before
-                }
-                Class::SingleUse => token.number == self.current,
-            }
-    }
-
-    /// Carries a call out: the new refresh token, or a refusal.
-    fn renew(&mut self, token: Token, next: u8) -> Option<Token> {
-        if !self.honours(token) {
-            if self.class == Class::SingleUse && token.family == self.family {
-                self.dead = true;
-            }
-            return None;
-        }
-        match self.class {
-            Class::Reusable => return Some(token),
-            Class::Rotating => self.before = Some(token.number),
-            Class::SingleUse => {}
-        }
-        self.current = next;
-        Some(Token {
-            number: next,
-            ..token
-        })
-    }
-}
 
 /// A call on its way, or carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -169,18 +69,6 @@ pub(crate) struct World {
 
 /// What is not to be.
 pub(crate) type Wrong = String;
-
-/// How a world is set up.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) class: Class,
-    /// For each node, what its runs are for, and how many it may begin.
-    pub(crate) nodes: Vec<(Want, u8)>,
-    pub(crate) faults: Faults,
-    pub(crate) ticks: u8,
-    pub(crate) rules: Rules,
-    pub(crate) broken: Broken,
-}
 
 impl World {
     pub(crate) fn new(plan: &Plan) -> World {
@@ -688,53 +576,5 @@ impl World {
             }
         }
         Ok(())
-    }
-}
-
-/// Hashes by multiplying and turning: good enough for worlds, and quick without optimisation.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Quick(u64);
-
-impl BuildHasher for Quick {
-    type Hasher = Quick;
-
-    fn build_hasher(&self) -> Quick {
-        Quick(0)
-    }
-}
-
-impl Hasher for Quick {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 29)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_i64(&mut self, value: i64) {
-        self.write_u64(value.cast_unsigned());
-    }
-
-    fn write_isize(&mut self, value: isize) {
-        self.write_u64(value.cast_unsigned() as u64);
-    }
-
-    fn write_u128(&mut self, value: u128) {
-        self.write_u64(value as u64);
     }
 }

@@ -43,6 +43,9 @@ pub(super) async fn listen(config: &mut Config) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
+/// As long as a call to a token endpoint may take, and a little for what is stored of it.
+const RENEWALS_END_WITHIN: Duration = Duration::from_secs(12);
+
 /// Serves until `end`, then lets what has begun finish.
 pub(super) async fn serve_until(
     config: &Config,
@@ -60,6 +63,8 @@ pub(super) async fn serve_until(
         ..Limits::default()
     };
     serve(listener, Face::new(broker.clone(), settings), limits, end).await;
+    // A token endpoint's reply may be in memory alone.
+    broker.finish_renewals(RENEWALS_END_WITHIN).await;
     broker.note_uses().await;
     tracing::info!("ended");
 }
