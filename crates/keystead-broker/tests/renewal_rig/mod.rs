@@ -13,7 +13,7 @@ use keystead_broker::kms::{FileKms, Kms};
 use keystead_broker::net::{Client, ClientConfig};
 use keystead_broker::{
     Broker, Clock, Context, Error, Integration, NewIntegration, NewKey, OAuthApp, Parts,
-    RenewSettings, Selector, Settings, Status,
+    RenewSettings, Selector, Settings,
 };
 use keystead_core::caller::Scope;
 use keystead_core::egress::Guard;
@@ -324,10 +324,14 @@ impl Node {
         let id = made.await.unwrap().integration.id;
         // Tokens that were brought along are renewed at once, by the first trial.
         self.becomes(id, |row| row.token_version == 2).await;
-        while self.seen(id).await.status != Status::Connected {
+        let connected = keystead_store::Status::Connected;
+        loop {
+            let found = self.store.find_integration(self.tenant, id).await.unwrap();
+            if found.unwrap().status == connected {
+                return id;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        id
     }
 
     /// So many more of them, of that class.
