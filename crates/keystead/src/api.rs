@@ -1,5 +1,6 @@
 //! Calls of the command line to a running Keystead, over the broker's own client.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,6 +9,8 @@ use http::{Method, Request, header};
 use keystead_broker::net::{Client, ClientConfig, FetchLimits};
 use keystead_core::egress::Guard;
 use serde_json::Value;
+
+use crate::commands::usage;
 
 /// A server, and who asks it.
 pub(crate) struct Api {
@@ -21,6 +24,8 @@ pub(crate) struct Api {
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) status: u16,
+    /// The problem's word for programs.
+    pub(crate) code: Option<String>,
     text: String,
 }
 
@@ -45,6 +50,17 @@ impl Api {
             token: token.to_owned(),
             tenant: tenant.map(str::to_owned),
         })
+    }
+
+    /// A server that a person named, asked with the token in their environment.
+    #[allow(clippy::disallowed_methods)] // the one token that a person gives by a variable
+    pub(crate) fn of_person(url: Option<&str>, tenant: Option<&str>) -> anyhow::Result<Api> {
+        let token = std::env::var("KEYSTEAD_TOKEN")
+            .map_err(|_| usage("set KEYSTEAD_TOKEN to a service key, an operator key or a JWT"))?;
+        match url {
+            Some(url) => Api::new(url, &token, tenant),
+            None => Api::new(&configured_url()?, &token, tenant),
+        }
     }
 
     /// The answer's status and body, whatever they are.
@@ -81,6 +97,7 @@ impl Api {
             .await
             .map_err(|fault| Refused {
                 status: 503,
+                code: None,
                 text: format!("{} does not answer: {fault}", self.url),
             })?;
         Ok((answer.status().as_u16(), answer.into_body()))
@@ -106,6 +123,27 @@ impl Api {
             let part = |name: &str| fault[name].as_str().unwrap_or_default().to_owned();
             text.push_str(&format!("\n  {}: {}", part("path"), part("message")));
         }
-        Err(Refused { status, text }.into())
+        let code = json["code"].as_str().map(str::to_owned);
+        Err(Refused { status, code, text }.into())
     }
+}
+
+/// The URL of the person's own settings. There is no default: a token is not sent to whatever
+/// listens.
+#[allow(clippy::disallowed_methods)] // where the home folder is
+fn configured_url() -> anyhow::Result<String> {
+    let missing = || {
+        usage(
+            "say where Keystead is: --url, KEYSTEAD_URL, or {\"url\": …} in ~/.config/keystead/config.json",
+        )
+    };
+    let home = std::env::var_os("HOME").ok_or_else(missing)?;
+    let path = PathBuf::from(home).join(".config/keystead/config.json");
+    let text = std::fs::read_to_string(&path).map_err(|_| missing())?;
+    let settings: Value = serde_json::from_str(&text)
+        .map_err(|fault| usage(format!("{}: {fault}", path.display())))?;
+    settings["url"]
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(missing)
 }

@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Token(Token),
     /// Integrations, over the API: KEYSTEAD_URL says where, KEYSTEAD_TOKEN who, KEYSTEAD_TENANT for whom.
     Integrations(Integrations),
+    /// Connect an account at a provider, over the API: by a code to type on any device, or by a link.
+    Connect(Connect),
     /// Provider files: the catalogue's, and your own.
     #[command(subcommand)]
     Providers(Providers),
@@ -164,6 +166,27 @@ pub(crate) enum Token {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    /// The provider.
+    pub(crate) provider: String,
+    /// What to call the new integration.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Where Keystead is; else what `url` says in ~/.config/keystead/config.json.
+    #[arg(long, env = "KEYSTEAD_URL")]
+    pub(crate) url: Option<String>,
+    /// For which tenant, where the token is good for several.
+    #[arg(long, env = "KEYSTEAD_TENANT")]
+    pub(crate) tenant: Option<String>,
+    /// Open no browser on this machine.
+    #[arg(long)]
+    pub(crate) no_browser: bool,
+    /// Print JSON: first what to open, then the integration.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

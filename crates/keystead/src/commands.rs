@@ -3,6 +3,7 @@
 
 mod audit;
 mod config;
+mod connect;
 mod dev;
 mod integrations;
 mod keys;
@@ -28,6 +29,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(command) => Box::pin(config::run(cli.config, command)).await,
         Command::Keys(command) => Box::pin(keys::run(wiring::load(cli.config)?, command)).await,
         Command::Token(command) => token::run(command),
+        Command::Connect(command) => Box::pin(connect::run(command)).await,
         Command::Integrations(command) => integrations::run(command).await,
         Command::Providers(command) => providers::run(cli.config, command),
         Command::Audit(command) => Box::pin(audit::run(cli.config, command)).await,
@@ -51,7 +53,7 @@ impl std::fmt::Display for Exit {
 impl std::error::Error for Exit {}
 
 /// What was written on the command line does not read: exit code 2.
-fn usage(text: impl std::fmt::Display) -> anyhow::Error {
+pub(crate) fn usage(text: impl std::fmt::Display) -> anyhow::Error {
     Exit(2, text.to_string()).into()
 }
 

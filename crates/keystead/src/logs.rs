@@ -40,6 +40,12 @@ pub(crate) fn complain(fault: &anyhow::Error) {
     }
 }
 
+/// What a person is to know while a command goes on, on standard error.
+#[allow(clippy::print_stderr)] // what a command says to a person
+pub(crate) fn tell(text: impl std::fmt::Display) {
+    eprintln!("keystead: {text}");
+}
+
 /// What a command was asked for, on standard output.
 #[allow(clippy::print_stdout)] // what a command answers
 pub(crate) fn say(text: impl std::fmt::Display) {

@@ -1,27 +1,19 @@
 //! `keystead integrations`, over the API.
 
 use std::io::Read;
-use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use http::Method;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Exit, usage};
+use super::Exit;
 use crate::api::Api;
 use crate::cli::{Integrations, IntegrationsCommand};
 use crate::logs::say;
 
-#[allow(clippy::disallowed_methods)] // the one token that a person gives by a variable
 pub(super) async fn run(command: Integrations) -> anyhow::Result<()> {
-    let token = std::env::var("KEYSTEAD_TOKEN")
-        .map_err(|_| usage("set KEYSTEAD_TOKEN to a service key, an operator key or a JWT"))?;
-    let url = match command.url {
-        Some(url) => url,
-        None => configured_url()?,
-    };
-    let api = Api::new(&url, &token, command.tenant.as_deref())?;
+    let api = Api::of_person(command.url.as_deref(), command.tenant.as_deref())?;
     let json = command.json;
     match command.command {
         IntegrationsCommand::List => list(&api, json).await,
@@ -85,26 +77,6 @@ async fn switch(api: &Api, id: &str, disabled: bool, json: bool) -> anyhow::Resu
     let change = json!({"disabled": disabled});
     show(&api.call(Method::PUT, &path, Some(&change)).await?, json);
     Ok(())
-}
-
-/// The URL of the person's own settings. There is no default: a token is not sent to whatever
-/// listens.
-#[allow(clippy::disallowed_methods)] // where the home folder is
-fn configured_url() -> anyhow::Result<String> {
-    let missing = || {
-        usage(
-            "say where Keystead is: --url, KEYSTEAD_URL, or {\"url\": …} in ~/.config/keystead/config.json",
-        )
-    };
-    let home = std::env::var_os("HOME").ok_or_else(missing)?;
-    let path = PathBuf::from(home).join(".config/keystead/config.json");
-    let text = std::fs::read_to_string(&path).map_err(|_| missing())?;
-    let settings: Value = serde_json::from_str(&text)
-        .map_err(|fault| usage(format!("{}: {fault}", path.display())))?;
-    settings["url"]
-        .as_str()
-        .map(str::to_owned)
-        .ok_or_else(missing)
 }
 
 async fn list(api: &Api, json: bool) -> anyhow::Result<()> {

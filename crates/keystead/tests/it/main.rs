@@ -6,6 +6,7 @@
 
 mod attacks;
 mod audit;
+mod authorise;
 mod aws;
 mod commands;
 mod crashes;
