@@ -16,12 +16,14 @@
 mod checkpoint;
 mod export;
 mod note;
+mod receipt;
 mod tile;
 mod tree;
 
 pub use checkpoint::Checkpoint;
 pub use export::{ExportError, ExportVerifier, Verified};
 pub use note::{LogKey, NoteError, VerifierKey};
+pub use receipt::{ReceiptItem, RevocationReceipt, Settled};
 pub use tile::{Hashes, Read, Tile, TileId, complete_tiles, new_tiles, plan};
 pub use tree::{
     Frontier, Hash, HashSource, TreeError, consistency_proof, inclusion_proof, leaf_hash,
