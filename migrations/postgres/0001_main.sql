@@ -208,12 +208,13 @@ CREATE TABLE duty (
     PRIMARY KEY (name)
 );
 
+-- Grants that are taken back together; `total` is unknown until all of them have been found.
 CREATE TABLE revocation_batch (
     tenant_id TEXT COLLATE "C" NOT NULL,
     batch_id TEXT COLLATE "C" NOT NULL,
     asked_by TEXT NOT NULL,
     selector TEXT NOT NULL,
-    total BIGINT NOT NULL CHECK (total >= 0),
+    total BIGINT CHECK (total >= 0),
     created_at BIGINT NOT NULL,
     closed_at BIGINT,
     receipt TEXT,
@@ -248,6 +249,7 @@ CREATE TABLE revocation (
 );
 CREATE INDEX revocation_next ON revocation (next_at);
 CREATE INDEX revocation_batch_items ON revocation (batch_tenant, batch_id, revocation_id);
+CREATE INDEX revocation_integration ON revocation (tenant_id, integration_id);
 CREATE INDEX revocation_key ON revocation (tenant_id, key_id);
 
 -- A credential on its way to the next one, and how often that is done.
@@ -436,9 +438,9 @@ GRANT USAGE ON SCHEMA keystead TO keystead_app, keystead_system;
 GRANT SELECT ON migration TO keystead_app, keystead_system;
 GRANT SELECT ON member, integration, credential, idempotency, entry, token_set, connect_session, pending_authorization,
     revocation_batch, rotation TO keystead_app;
-GRANT SELECT, INSERT ON installation, entry, log_tile, credential TO keystead_system;
+GRANT SELECT, INSERT ON installation, entry, log_tile TO keystead_system;
 GRANT SELECT, UPDATE ON log_head TO keystead_system;
-GRANT SELECT, INSERT, UPDATE ON tenant, tenant_key, token_set, duty TO keystead_system;
-GRANT SELECT, INSERT, DELETE ON tenant_name, idempotency, pending_authorization TO keystead_system;
+GRANT SELECT, INSERT, UPDATE ON tenant, tenant_key TO keystead_system;
+GRANT SELECT, INSERT, DELETE ON tenant_name, idempotency, pending_authorization, credential TO keystead_system;
 GRANT SELECT, INSERT, UPDATE, DELETE ON member, api_key, integration, limit_count, connect_session, revocation_batch,
-    revocation, rotation TO keystead_system;
+    revocation, rotation, token_set, duty TO keystead_system;

@@ -208,12 +208,13 @@ CREATE TABLE duty (
     PRIMARY KEY (name)
 ) STRICT;
 
+-- Grants that are taken back together; `total` is unknown until all of them have been found.
 CREATE TABLE revocation_batch (
     tenant_id TEXT NOT NULL,
     batch_id TEXT NOT NULL,
     asked_by TEXT NOT NULL,
     selector TEXT NOT NULL,
-    total INTEGER NOT NULL CHECK (total >= 0),
+    total INTEGER CHECK (total >= 0),
     created_at INTEGER NOT NULL,
     closed_at INTEGER,
     receipt TEXT,
@@ -248,6 +249,7 @@ CREATE TABLE revocation (
 ) STRICT;
 CREATE INDEX revocation_next ON revocation (next_at);
 CREATE INDEX revocation_batch_items ON revocation (batch_tenant, batch_id, revocation_id);
+CREATE INDEX revocation_integration ON revocation (tenant_id, integration_id);
 CREATE INDEX revocation_key ON revocation (tenant_id, key_id);
 
 -- A credential on its way to the next one, and how often that is done.

@@ -56,6 +56,7 @@ impl Broker {
         let mut asked: Option<Instant> = None;
         let mut until = Instant::now();
         let mut renewals = Round::default();
+        let mut revocations = Round::default();
         let mut expired = Round::default();
         let mut forgotten: Option<Instant> = None;
         loop {
@@ -73,6 +74,12 @@ impl Broker {
             if Instant::now() < until {
                 let broker = self.clone();
                 renewals.begin(async move { broker.due_renewals().await });
+                let broker = self.clone();
+                revocations.begin(async move {
+                    if let Err(fault) = broker.due_revocations().await {
+                        tracing::debug!(?fault, "due revocations were not found");
+                    }
+                });
                 if forgotten.is_none_or(|at| at.elapsed() >= EXPIRED_EVERY) {
                     forgotten = Some(Instant::now());
                     let broker = self.clone();

@@ -27,7 +27,7 @@ use crate::page::Page;
 use crate::permit::{Decided, On};
 
 pub(crate) use found::{Home, Loaded, Loading};
-pub(crate) use given::{Given, check_name, read_config, read_message};
+pub(crate) use given::{Given, check_name, read_config, read_message, write_message};
 use given::{read_credential, too_large};
 use model::etag;
 pub use model::{Changes, Created, Integration, IntegrationFilter, NewIntegration, Status};
@@ -60,7 +60,7 @@ impl Broker {
         );
         let decided = self.decide(ctx, Action::Put, &on).await?;
         let Some(provider) = provider else {
-            return Err(decided.fail(self.unknown_type(&new.type_)).await);
+            return Err(decided.fail(self.unknown_type("type", &new.type_)).await);
         };
         if let Err(fault) = too_large(&new.credentials, MAX_CREDENTIAL) {
             return Err(decided.fail(fault).await);
@@ -313,6 +313,13 @@ impl Broker {
         if !faults.is_empty() {
             return Err(decided.fail(Error::Invalid(faults)).await);
         }
+        if changes.disabled == Some(false) && brought.is_none() && self.is_revoked(&row).await? {
+            let fault = Error::conflict(
+                "revoked",
+                "its grant was taken back: give it a new credential, or authorise it anew, then enable it",
+            );
+            return Err(decided.fail(fault).await);
+        }
         let expected = expected_revision(&row, if_match.as_deref());
         let mut expected_revision = expected;
         let mut effects = Vec::new();
@@ -454,18 +461,18 @@ impl Broker {
         Integration::from(row)
     }
 
-    fn unknown_type(&self, id: &str) -> Error {
+    pub(crate) fn unknown_type(&self, path: &str, id: &str) -> Error {
         let near = self.catalogue().near(id);
         let message = if near.is_empty() {
             "is no provider here: GET /api/providers lists them".to_owned()
         } else {
             format!("is no provider here; near it: {}", near.join(", "))
         };
-        Error::field("type", message)
+        Error::field(path, message)
     }
 }
 
-fn matches(row: &IntegrationRow, if_match: Option<&str>) -> bool {
+pub(crate) fn matches(row: &IntegrationRow, if_match: Option<&str>) -> bool {
     match if_match {
         None | Some("*") => true,
         Some(list) => list.split(',').any(|one| one.trim() == etag(row)),
@@ -473,7 +480,7 @@ fn matches(row: &IntegrationRow, if_match: Option<&str>) -> bool {
 }
 
 /// The revision that the caller wants it to have; any, where none or `*` is named.
-fn expected_revision(row: &IntegrationRow, if_match: Option<&str>) -> Option<u64> {
+pub(crate) fn expected_revision(row: &IntegrationRow, if_match: Option<&str>) -> Option<u64> {
     if_match.filter(|named| *named != "*").map(|_| row.revision)
 }
 

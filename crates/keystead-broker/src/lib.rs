@@ -32,6 +32,7 @@ mod permit;
 mod proxy;
 mod renew;
 mod reveal;
+mod revoke;
 mod rollback;
 mod streams;
 mod tenants;
@@ -58,6 +59,9 @@ pub use page::Page;
 pub use proxy::Selector;
 pub use renew::{RenewSettings, RenewalCounters};
 pub use reveal::Revealed;
+pub use revoke::{
+    Batch, BatchPage, BatchState, Candidate, NewRevocation, Preview, Revocation, Selection,
+};
 pub use rollback::SetBack;
 pub use tenants::{Member, Tenant};
 pub use verify::TestReport;

@@ -15,11 +15,11 @@ use std::marker::PhantomData;
 
 use keystead_core::action::{Action, Outcome, TargetKind};
 use keystead_core::entry::Entry;
-use keystead_core::ids::{IntegrationId, TenantId};
+use keystead_core::ids::{IntegrationId, RevocationId, TenantId};
 use keystead_core::policy::{self, Denial, Target};
 use keystead_core::provider::Fields;
 use keystead_core::seal::{Kind, Place};
-use keystead_store::{CredentialRow, Effect, TokenSetRow, Write};
+use keystead_store::{CredentialRow, Effect, RevocationRow, TokenSetRow, Write};
 
 use crate::broker::Broker;
 use crate::context::Context;
@@ -42,6 +42,8 @@ pub(crate) enum Test {}
 pub(crate) enum Renew {}
 /// Connecting its account, for which its own app is needed.
 pub(crate) enum Consent {}
+/// Taking its grant back at the provider.
+pub(crate) enum Revoke {}
 
 impl Opening for Use {
     const ACTION: Action = Action::Use;
@@ -57,6 +59,9 @@ impl Opening for Test {
 }
 impl Opening for Renew {
     const ACTION: Action = Action::Rotate;
+}
+impl Opening for Revoke {
+    const ACTION: Action = Action::Delete;
 }
 
 /// Proof that an action on one credential version was allowed and is on record.
@@ -107,6 +112,52 @@ pub(crate) fn tokens_place(tenant: TenantId, integration: IntegrationId, version
         record: *integration.bytes(),
         field: 0,
         version,
+    }
+}
+
+impl Permit<Revoke> {
+    /// The credential version that the permit is for, and the tokens that were granted to it: all
+    /// that its provider may want to see again.
+    pub(crate) fn open_grant(
+        &self,
+        keys: &TenantKeys,
+        credential: &CredentialRow,
+        tokens: Option<&TokenSetRow>,
+    ) -> Result<Fields, Error> {
+        let (own, _) = self.open(keys, credential)?;
+        match tokens {
+            Some(row) => Ok(own.with(self.open_tokens(keys, row)?)),
+            None => Ok(own),
+        }
+    }
+
+    /// What a revocation keeps.
+    pub(crate) fn open_revocation(
+        &self,
+        keys: &TenantKeys,
+        row: &RevocationRow,
+    ) -> Result<Fields, Error> {
+        let corrupt = || Error::Corrupt {
+            record: row.id.to_string(),
+        };
+        if (row.tenant, row.integration) != (self.tenant, self.integration) {
+            return Err(corrupt());
+        }
+        let sealed = row.sealed.as_deref().ok_or_else(corrupt)?;
+        keys.open(&revocation_place(row.tenant, row.id), sealed)
+            .and_then(|opened| Fields::from_message(opened.expose()))
+            .ok_or_else(corrupt)
+    }
+}
+
+/// Where what a revocation keeps stands in the seal.
+pub(crate) fn revocation_place(tenant: TenantId, revocation: RevocationId) -> Place {
+    Place {
+        tenant: *tenant.bytes(),
+        kind: Kind::Revocation,
+        record: *revocation.bytes(),
+        field: 0,
+        version: 1,
     }
 }
 
@@ -453,7 +504,8 @@ impl Decided {
             ));
         }
         let tenant = self.entry.tenant;
-        self.entry.version = Some(version);
+        // Of a deletion, the version in an entry is the one that was destroyed.
+        self.entry.version = (A::ACTION != Action::Delete).then_some(version);
         self.broker.append(self.entry, effects).await?;
         Ok(Permit {
             tenant,

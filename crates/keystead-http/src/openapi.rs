@@ -20,8 +20,8 @@ use utoipa::{IntoResponses, Modify, OpenApi, PartialSchema};
 use crate::face::{Route, Shared};
 use crate::problem::{FieldProblem, Problem, SdkError};
 use crate::routes::{
-    audit::*, connect::*, integrations::*, keys::*, members::*, oauth::*, providers::*, system::*,
-    tenants::*,
+    audit::*, connect::*, integrations::*, keys::*, members::*, oauth::*, providers::*,
+    revocations::*, system::*, tenants::*,
 };
 use crate::routes::{no_method, no_route, outside};
 
@@ -42,6 +42,7 @@ macro_rules! operations {
                 (name = "providers", description = "The catalogue of upstream services"),
                 (name = "integrations", description = "A tenant's named connections to providers"),
                 (name = "oauth", description = "Connecting accounts by their owners' consent"),
+                (name = "revocations", description = "Grants taken back at their providers"),
                 (name = "members", description = "Users' places in a tenant"),
                 (name = "tenants", description = "The units of isolation"),
                 (name = "keys", description = "Service keys and operator keys"),
@@ -66,6 +67,7 @@ operations! {
     create_connect_session
     begin_authorization complete_authorization receive_authorization
     begin_device_authorization poll_device_authorization
+    create_revocation list_revocations find_revocation find_receipt
     list_members put_member delete_member
     list_tenants create_tenant delete_tenant
     list_keys create_key revoke_key

@@ -9,6 +9,7 @@ mod connect;
 mod keys;
 mod oauth;
 mod providers;
+mod revocations;
 
 use keystead_broker as broker;
 use keystead_core::action::Role;
@@ -24,6 +25,7 @@ pub(crate) use connect::{ConnectSession, NewConnectSession};
 pub(crate) use keys::{CreatedKey, Key, NewKey};
 pub(crate) use oauth::{Back, Device, DevicePoll, NewDevice, Started};
 pub(crate) use providers::Provider;
+pub(crate) use revocations::{Batch, BatchPage, NewRevocation, Preview, Revoked};
 
 fn time(at: Time) -> String {
     at.rfc3339()

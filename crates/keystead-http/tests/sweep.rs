@@ -29,6 +29,7 @@ const EXPECTED: &[(&str, u16, u16)] = &[
     ("complete_authorization", 409, 409), // nothing is learnt of a state that is not one's own
     ("create_integration", 422, 403),     // in the own tenant; the body is empty on purpose
     ("create_key", 404, 404),
+    ("create_revocation", 404, 403),
     ("create_tenant", 404, 404),
     ("delete_integration", 404, 403),
     ("delete_member", 404, 403),
@@ -38,6 +39,8 @@ const EXPECTED: &[(&str, u16, u16)] = &[
     ("find_integration", 404, 200),
     ("find_proof", 200, 403),
     ("find_provider", 200, 200),
+    ("find_receipt", 404, 200),
+    ("find_revocation", 404, 200),
     ("find_verifier_key", 200, 200),
     ("forward_delete", 404, 403),
     ("forward_get", 404, 403),
@@ -49,6 +52,7 @@ const EXPECTED: &[(&str, u16, u16)] = &[
     ("list_keys", 404, 404),
     ("list_members", 200, 200),
     ("list_providers", 200, 200),
+    ("list_revocations", 200, 200),
     ("list_tenants", 404, 404),
     ("poll_device_authorization", 404, 404),
     ("put_member", 200, 403),
@@ -88,6 +92,7 @@ fn body(id: &str) -> Value {
         "complete_authorization" => json!({"state": "forged", "code": "canary"}),
         "begin_device_authorization" => json!({"name": "x"}),
         "create_tenant" => json!({"name": "x"}),
+        "create_revocation" => json!({"tenant": "acme"}),
         "create_key" => json!({"kind": "service", "name": "x", "scopes": ["use"]}),
         _ => Value::Null,
     }
@@ -100,12 +105,17 @@ struct Acme {
     member: String,
     tenant: String,
     key: String,
+    batch: String,
 }
 
 impl Acme {
     async fn new(house: &House) -> Acme {
         let alice = house.jwt("alice", "acme", Role::Owner);
         let integration = house.add(&alice, "main").await;
+        let gone = house.add_any(&alice, "gone").await;
+        let gone = format!("/api/integrations/{gone}?revoke=true");
+        let gone = house.ask(&alice, "DELETE", &gone, Value::Null).await;
+        let batch = gone.json()["revocation"].as_str().unwrap().to_owned();
         let member = house
             .ask(&alice, "PUT", "/api/members", body("put_member"))
             .await
@@ -141,6 +151,7 @@ impl Acme {
             member,
             tenant,
             key,
+            batch,
         }
     }
 
@@ -150,6 +161,7 @@ impl Acme {
             Some("members") => &self.member,
             Some("tenants") => &self.tenant,
             Some("keys") => &self.key,
+            Some("revocations") => &self.batch,
             Some("providers") => "openai",
             _ => &self.integration,
         };
@@ -233,7 +245,7 @@ async fn every_operation_refuses_another_tenant_and_too_small_a_role() {
                 answer.text()
             );
             if who != "a viewer" {
-                for secret in [&acme.integration, &acme.member, &acme.tenant] {
+                for secret in [&acme.integration, &acme.member, &acme.tenant, &acme.batch] {
                     assert!(
                         !answer.text().contains(secret),
                         "{} tells of {secret}: {}",

@@ -13,9 +13,9 @@ use crate::value::Query;
 use crate::{
     AuthorizationRow, BatchRow, ConnectSessionRow, CredentialRow, Error, IdempotencyRow,
     InstallationRow, IntegrationChange, IntegrationRow, KeyRow, MarkReauthorize, MemberRow,
-    ReleaseRenewal, RevocationRow, RotationRow, SettleRevocation, Status, StoreTokens, TakeRenewal,
-    TenantKeyRow, TenantRow, TokenSetRow, authorization, connect_session, idempotency,
-    installation, integration, key, member, revocation, rotation, tenant, token_set,
+    ReleaseRenewal, RevocationRow, RevokeIntegration, RotationRow, SettleRevocation, Status,
+    StoreTokens, TakeRenewal, TenantKeyRow, TenantRow, TokenSetRow, authorization, connect_session,
+    idempotency, installation, integration, key, member, revocation, rotation, tenant, token_set,
 };
 
 /// A change of rows, made in the same transaction as its entry or not at all.
@@ -168,11 +168,22 @@ pub enum Effect {
     },
     /// Revocations that are asked for together; each is an effect of its own, in its own tenant.
     InsertBatch(Box<BatchRow>),
+    /// All grants of a batch have been found: from now on it has its total. Conflict: it has one.
+    SelectedBatch {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        batch: BatchId,
+    },
+    /// Puts an integration out of use, and destroys its credentials and its tokens: what its grant is
+    /// taken back with is in the revocation that is made with it. Conflict: the revision or the
+    /// version is another, or the tokens' are.
+    RevokeIntegration(Box<RevokeIntegration>),
     /// A grant to take back. NotFound: there is no such batch. Conflict: the batch is closed.
     InsertRevocation(Box<RevocationRow>),
     /// What came of an attempt at it.
     SettleRevocation(SettleRevocation),
-    /// Conflict: it already is closed, or something of it is pending.
+    /// Conflict: it already is closed, has no total yet, or something of it is pending.
     CloseBatch {
         /// Whose.
         tenant: TenantId,
@@ -222,11 +233,13 @@ impl Effect {
             Effect::InsertBatch(row) => Some(row.tenant),
             Effect::InsertRevocation(row) => Some(row.tenant),
             Effect::SettleRevocation(settled) => Some(settled.tenant),
+            Effect::RevokeIntegration(revoke) => Some(revoke.credential.tenant),
             Effect::PutRotation { row, .. } => Some(row.tenant),
             Effect::DeleteTenant { tenant }
             | Effect::TakeAuthorization { tenant, .. }
             | Effect::ClaimConnectSession { tenant, .. }
             | Effect::CloseConnectSession { tenant, .. }
+            | Effect::SelectedBatch { tenant, .. }
             | Effect::CloseBatch { tenant, .. }
             | Effect::DeleteRotation { tenant, .. }
             | Effect::UpdateMember { tenant, .. }
@@ -314,6 +327,8 @@ impl Effect {
                 at,
             } => connect_session::close(*tenant, *session, *at),
             Effect::InsertBatch(row) => revocation::insert_batch(row),
+            Effect::SelectedBatch { tenant, batch } => revocation::selected(*tenant, *batch),
+            Effect::RevokeIntegration(revoke) => integration::revoke(revoke),
             Effect::InsertRevocation(row) => revocation::insert(row),
             Effect::SettleRevocation(settled) => revocation::settle(settled),
             Effect::CloseBatch {

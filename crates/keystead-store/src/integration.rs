@@ -91,6 +91,21 @@ pub struct IntegrationChange {
     pub status: Option<Status>,
 }
 
+/// Puts an integration out of use: nothing of it is left to use it with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokeIntegration {
+    /// The revision that was seen.
+    pub expected_revision: u64,
+    /// The next version, with which nothing can be done; those before are destroyed.
+    pub credential: CredentialRow,
+    /// The version and the fence of its tokens, where it has any.
+    pub tokens: Option<(u64, u64)>,
+    /// Why, as the integration tells people.
+    pub error_message: String,
+    /// When.
+    pub at: Time,
+}
+
 /// Which integrations to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IntegrationFilter {
@@ -113,10 +128,6 @@ pub struct RevocationSelector {
     pub tenant: Option<TenantId>,
     /// Of this provider.
     pub provider: Option<String>,
-    /// Whose credential was used, by the log, from then on …
-    pub used_from: Option<Time>,
-    /// … and before then.
-    pub used_until: Option<Time>,
 }
 
 /// Tenants whose ids are read at once, where all are gone through.
@@ -147,6 +158,14 @@ const NEXT_VERSION: &str = "UPDATE integration SET credential_version = $1, hint
      AND credential_version = CAST($1 AS BIGINT) - 1 AND (CAST($6 AS BIGINT) IS NULL OR revision = $6)";
 const VERIFIED: &str = "UPDATE integration SET status = $1, error_message = $2, last_verified_at = $3 \
      WHERE tenant_id = $4 AND integration_id = $5 AND credential_version = $6";
+const REVOKED: &str = "UPDATE integration SET credential_version = $1, disabled = 1, status = 'reauthorize', hint = NULL, \
+     error_message = $2, updated_at = $3, revision = revision + 1 WHERE tenant_id = $4 AND integration_id = $5 \
+     AND credential_version = CAST($1 AS BIGINT) - 1 AND revision = $6";
+const DESTROY_CREDENTIALS: &str =
+    "DELETE FROM credential WHERE tenant_id = $1 AND integration_id = $2";
+const DESTROY_TOKENS: &str = "DELETE FROM token_set WHERE tenant_id = $1 AND integration_id = $2 \
+     AND token_version = $3 AND fence = $4";
+const DESTROY_ROTATION: &str = "DELETE FROM rotation WHERE tenant_id = $1 AND integration_id = $2";
 const DELETE: &str = "DELETE FROM integration WHERE tenant_id = $1 AND integration_id = $2 \
      AND (CAST($3 AS BIGINT) IS NULL OR revision = $3)";
 const NEEDS_CONSENT: &str = "UPDATE integration SET status = 'reauthorize', error_message = $1 \
@@ -157,9 +176,7 @@ const WORKS_AGAIN: &str = "UPDATE integration SET status = 'connected', error_me
 const LIST_FOR_REVOCATION: &str = "SELECT tenant_id, integration_id, name, provider, status, config, hint, credential_version, disabled, \
      created_by, created_at, updated_at, last_used_at, last_verified_at, error_message, revision FROM integration \
      WHERE tenant_id = $1 AND integration_id > $2 AND (CAST($3 AS TEXT) IS NULL OR provider = $3) \
-     AND (CAST($4 AS BIGINT) IS NULL OR integration_id IN (SELECT target FROM entry WHERE tenant_id = $1 AND at >= $4 \
-         AND at < $5 AND action IN ('use', 'reveal', 'test', 'rotate') AND outcome = 'allowed')) \
-     ORDER BY integration_id LIMIT $6";
+     ORDER BY integration_id LIMIT $4";
 pub(crate) const USED: &str = "UPDATE integration SET last_used_at = $1 WHERE tenant_id = $2 AND integration_id = $3 \
      AND (last_used_at IS NULL OR last_used_at < $1)";
 const FIND_CREDENTIAL: &str = "SELECT tenant_id, integration_id, version, key_id, sealed, created_at FROM credential \
@@ -313,6 +330,33 @@ pub(crate) fn set_verified(
     vec![exists(tenant, id), Step::unchanged("integration", verified)]
 }
 
+pub(crate) fn revoke(revoke: &RevokeIntegration) -> Vec<Step> {
+    let (tenant, id) = (revoke.credential.tenant, revoke.credential.integration);
+    let revoked = query!(
+        REVOKED,
+        revoke.credential.version,
+        revoke.error_message.clone(),
+        revoke.at,
+        tenant,
+        id,
+        revoke.expected_revision
+    );
+    let mut steps = vec![
+        Step::exists("integration", query!(EXISTS, tenant, id)),
+        Step::unchanged("integration", revoked),
+    ];
+    if let Some((version, fence)) = revoke.tokens {
+        let destroy = query!(DESTROY_TOKENS, tenant, id, version, fence);
+        steps.push(Step::unchanged("tokens", destroy));
+    }
+    let destroy = query!(DESTROY_CREDENTIALS, tenant, id);
+    steps.push(Step::any("credential", destroy));
+    steps.push(insert_credential(&revoke.credential));
+    let destroy = query!(DESTROY_ROTATION, tenant, id);
+    steps.push(Step::any("rotation", destroy));
+    steps
+}
+
 pub(crate) fn delete(
     tenant: TenantId,
     id: IntegrationId,
@@ -376,9 +420,6 @@ impl Store {
         after: Option<(TenantId, IntegrationId)>,
         limit: u32,
     ) -> Result<Vec<IntegrationRow>, Error> {
-        let bounded = selector.used_from.is_some() || selector.used_until.is_some();
-        let from = bounded.then(|| selector.used_from.unwrap_or(Time(0)));
-        let until = bounded.then(|| selector.used_until.unwrap_or(Time(i64::MAX)));
         let first = selector.tenant.or(after.map(|(tenant, _)| tenant));
         let mut tenants: Vec<TenantId> = first.into_iter().collect();
         let (mut found, mut last) = (Vec::new(), None);
@@ -388,15 +429,7 @@ impl Store {
                 let seen = seen.map_or(String::new(), |(_, id)| id.to_string());
                 let room = i64::from(limit) - found.len() as i64;
                 let provider = selector.provider.clone();
-                let list = query!(
-                    LIST_FOR_REVOCATION,
-                    tenant,
-                    seen,
-                    provider,
-                    from,
-                    until,
-                    room
-                );
+                let list = query!(LIST_FOR_REVOCATION, tenant, seen, provider, room);
                 found.extend(self.all(Scope::Tenant(tenant), list, read).await?);
                 if found.len() >= limit as usize {
                     return Ok(found);

@@ -42,14 +42,17 @@ pub use error::Error;
 pub use idempotency::IdempotencyRow;
 pub use installation::InstallationRow;
 pub use integration::{
-    CredentialRow, IntegrationChange, IntegrationFilter, IntegrationRow, RevocationSelector, Status,
+    CredentialRow, IntegrationChange, IntegrationFilter, IntegrationRow, RevocationSelector,
+    RevokeIntegration, Status,
 };
 pub use key::{KeyKind, KeyRow};
 pub use log::{Change, EntryFilter, EntryRow, Head};
 pub use member::MemberRow;
 pub use note::{LimitCount, Note};
 pub use postgres::{Setup, SetupReport, setup_postgres};
-pub use revocation::{BatchRow, RevocationRow, RevocationState, SettleRevocation};
+pub use revocation::{
+    BatchRow, RevocationCounts, RevocationRow, RevocationState, SettleRevocation,
+};
 pub use rotation::RotationRow;
 pub use tenant::{TenantKeyRow, TenantKeyState, TenantRow, TenantState};
 pub use token_set::{

@@ -4,10 +4,11 @@
 //! always be built anew. Appending is in `append`.
 
 use keystead_core::action::{Action, Outcome, TargetKind};
-use keystead_core::ids::TenantId;
+use keystead_core::ids::{IntegrationId, TenantId};
 use keystead_core::log::{
     Frontier, Hash, HashSource, Hashes, Read, Tile, TileId, TreeError, new_tiles, plan,
 };
+use keystead_core::time::Time;
 
 use crate::value::{Query, Row, Scope, query};
 use crate::{Error, Store};
@@ -67,6 +68,10 @@ const ENTRIES: &str = "SELECT seq, leaf FROM entry WHERE tenant_id = $1 AND seq 
      AND (CAST($3 AS TEXT) IS NULL OR action = $3) AND (CAST($4 AS TEXT) IS NULL OR on_kind = $4) \
      AND (CAST($5 AS TEXT) IS NULL OR target = $5) AND (CAST($6 AS TEXT) IS NULL OR outcome = $6) \
      ORDER BY seq DESC LIMIT $7";
+const AT: &str = "SELECT at FROM entry WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT 1";
+const USED: &str = "SELECT DISTINCT tenant_id, target FROM entry WHERE seq >= $1 AND seq < $2 AND at >= $3 AND at < $4 \
+     AND on_kind = 'integration' AND action IN ('use', 'reveal', 'test', 'rotate') AND outcome = 'allowed' \
+     AND target IS NOT NULL AND (CAST($5 AS TEXT) IS NULL OR tenant_id = $5)";
 const LEAVES: &str = "SELECT leaf FROM entry WHERE seq >= $1 AND seq < $2 ORDER BY seq";
 const TILED: &str = "SELECT COALESCE(MAX(idx) + 1, 0) FROM log_tile WHERE level = 0";
 const TILE: &str = "SELECT hashes FROM log_tile WHERE level = $1 AND idx = $2";
@@ -124,6 +129,28 @@ impl Store {
             })
         };
         self.all(Scope::Tenant(tenant), entries, read).await
+    }
+
+    /// When the entry of that number was made, or the next one that there is.
+    pub async fn entry_time(&self, seq: u64) -> Result<Option<Time>, Error> {
+        let end = i64::MAX;
+        let row = self.opt(Scope::System, query!(AT, seq, end)).await?;
+        row.map(|mut row| row.take()).transpose()
+    }
+
+    /// Integrations whose credential was opened, by the entries from number `from` to before `to` that
+    /// were made in this time: of one tenant, or of all.
+    pub async fn used_integrations(
+        &self,
+        tenant: Option<TenantId>,
+        (from, to): (u64, u64),
+        (since, until): (Time, Time),
+    ) -> Result<Vec<(TenantId, IntegrationId)>, Error> {
+        let used = query!(USED, from, to, since, until, tenant);
+        let read = |mut row: Row| Ok((row.take()?, row.take()?));
+        let targets: Vec<(TenantId, String)> = self.all(Scope::System, used, read).await?;
+        let read = |(tenant, target): (TenantId, String)| Some((tenant, target.parse().ok()?));
+        Ok(targets.into_iter().filter_map(read).collect())
     }
 
     /// The texts of all tenants' entries from `from` to before `to`, in order. Fewer than that:

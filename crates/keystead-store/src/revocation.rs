@@ -38,14 +38,34 @@ pub struct BatchRow {
     pub asked_by: String,
     /// What was asked for, JSON.
     pub selector: String,
-    /// How many grants that is.
-    pub total: u64,
+    /// How many grants that is; `None` until all have been found.
+    pub total: Option<u64>,
     /// When.
     pub created_at: Time,
     /// All of it is settled since.
     pub closed_at: Option<Time>,
     /// The signed list of what came of it.
     pub receipt: Option<String>,
+}
+
+/// How many revocations of a batch stand how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RevocationCounts {
+    /// Not confirmed yet.
+    pub pending: u64,
+    /// Confirmed.
+    pub confirmed: u64,
+    /// Left to a person, as there is no call for it.
+    pub unsupported: u64,
+    /// Given up.
+    pub failed: u64,
+}
+
+impl RevocationCounts {
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.pending + self.confirmed + self.unsupported + self.failed
+    }
 }
 
 /// A grant to take back at its provider.
@@ -79,7 +99,7 @@ pub struct RevocationRow {
     pub attempts: u64,
     /// When to try next; `None` once it is settled.
     pub next_at: Option<Time>,
-    /// What came of the last attempt, as a code.
+    /// What came of the last attempt, for a person.
     pub detail: Option<String>,
     /// The page where a person can do it.
     pub manual_url: Option<String>,
@@ -101,7 +121,7 @@ pub struct SettleRevocation {
     pub seen_attempts: u64,
     /// How it stands now; `Pending`: it is tried again.
     pub state: RevocationState,
-    /// What came of it, as a code.
+    /// What came of it, for a person.
     pub detail: Option<String>,
     /// Attempts so far, this one included.
     pub attempts: u64,
@@ -117,11 +137,23 @@ const OPEN_BATCHES: &str = "SELECT tenant_id, batch_id, asked_by, selector, tota
      WHERE closed_at IS NULL AND batch_id > $1 ORDER BY batch_id LIMIT $2";
 const INSERT_BATCH: &str = "INSERT INTO revocation_batch (tenant_id, batch_id, asked_by, selector, total, created_at, closed_at, receipt) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+const FIND_BATCH_OF_ANY: &str = "SELECT tenant_id FROM revocation_batch WHERE batch_id = $1";
+const LIST_BATCHES: &str = "SELECT tenant_id, batch_id, asked_by, selector, total, created_at, closed_at, CAST(NULL AS TEXT) \
+     FROM revocation_batch WHERE tenant_id = $1 AND batch_id < $2 ORDER BY batch_id DESC LIMIT $3";
+const SELECTED: &str = "UPDATE revocation_batch SET total = (SELECT COUNT(*) FROM revocation WHERE batch_tenant = $1 AND batch_id = $2) \
+     WHERE tenant_id = $1 AND batch_id = $2 AND total IS NULL AND closed_at IS NULL";
+const COUNTS: &str = "SELECT state, COUNT(*) FROM revocation WHERE batch_tenant = $1 AND batch_id = $2 GROUP BY state";
+const FIND: &str = "SELECT tenant_id, revocation_id, batch_tenant, batch_id, integration_id, name, provider, config, mode, state, \
+     key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at FROM revocation \
+     WHERE tenant_id = $1 AND revocation_id = $2";
+const FIND_NEWEST: &str = "SELECT tenant_id, revocation_id, batch_tenant, batch_id, integration_id, name, provider, config, mode, state, \
+     key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at FROM revocation \
+     WHERE tenant_id = $1 AND integration_id = $2 ORDER BY created_at DESC, revocation_id DESC LIMIT 1";
 const BATCH_EXISTS: &str = "SELECT 1 FROM revocation_batch WHERE tenant_id = $1 AND batch_id = $2";
 const BATCH_IS_OPEN: &str =
     "SELECT 1 FROM revocation_batch WHERE tenant_id = $1 AND batch_id = $2 AND closed_at IS NULL";
 const CLOSE_BATCH: &str = "UPDATE revocation_batch SET receipt = $1, closed_at = $2 \
-     WHERE tenant_id = $3 AND batch_id = $4 AND closed_at IS NULL AND NOT EXISTS \
+     WHERE tenant_id = $3 AND batch_id = $4 AND closed_at IS NULL AND total IS NOT NULL AND NOT EXISTS \
      (SELECT 1 FROM revocation WHERE batch_tenant = $3 AND batch_id = $4 AND state = 'pending')";
 const LIST: &str = "SELECT tenant_id, revocation_id, batch_tenant, batch_id, integration_id, name, provider, config, mode, state, \
      key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at FROM revocation \
@@ -190,6 +222,13 @@ pub(crate) fn insert_batch(row: &BatchRow) -> Vec<Step> {
             row.receipt
         ),
     )]
+}
+
+pub(crate) fn selected(tenant: TenantId, id: BatchId) -> Vec<Step> {
+    vec![
+        Step::exists("batch", query!(BATCH_EXISTS, tenant, id)),
+        Step::unchanged("batch", query!(SELECTED, tenant, id)),
+    ]
 }
 
 pub(crate) fn close_batch(tenant: TenantId, id: BatchId, receipt: &str, at: Time) -> Vec<Step> {
@@ -271,6 +310,71 @@ impl Store {
             .await?
             .map(read_batch)
             .transpose()
+    }
+
+    /// Whose batch that is.
+    pub async fn find_tenant_of_batch(&self, id: BatchId) -> Result<Option<TenantId>, Error> {
+        let row = self
+            .opt(Scope::System, query!(FIND_BATCH_OF_ANY, id))
+            .await?;
+        row.map(|mut row| row.take()).transpose()
+    }
+
+    /// A tenant's batches, newest first, without their receipts.
+    pub async fn list_batches(
+        &self,
+        tenant: TenantId,
+        before: Option<BatchId>,
+        limit: u32,
+    ) -> Result<Vec<BatchRow>, Error> {
+        // Behind every id.
+        let before = before.map_or("rvc".to_owned(), |id| id.to_string());
+        let list = query!(LIST_BATCHES, tenant, before, i64::from(limit));
+        self.all(Scope::Tenant(tenant), list, read_batch).await
+    }
+
+    /// How many revocations of a batch stand how.
+    pub async fn count_revocations(
+        &self,
+        tenant: TenantId,
+        batch: BatchId,
+    ) -> Result<RevocationCounts, Error> {
+        let read = |mut row: Row| Ok((row.take()?, row.take()?));
+        let counted: Vec<(RevocationState, u64)> = self
+            .all(Scope::System, query!(COUNTS, tenant, batch), read)
+            .await?;
+        let mut counts = RevocationCounts::default();
+        for (state, count) in counted {
+            match state {
+                RevocationState::Pending => counts.pending = count,
+                RevocationState::Confirmed => counts.confirmed = count,
+                RevocationState::Unsupported => counts.unsupported = count,
+                RevocationState::Failed => counts.failed = count,
+            }
+        }
+        Ok(counts)
+    }
+
+    /// A revocation.
+    pub async fn find_revocation(
+        &self,
+        tenant: TenantId,
+        id: RevocationId,
+    ) -> Result<Option<RevocationRow>, Error> {
+        self.opt(Scope::System, query!(FIND, tenant, id))
+            .await?
+            .map(read)
+            .transpose()
+    }
+
+    /// The last revocation of an integration's grant.
+    pub async fn find_newest_revocation(
+        &self,
+        tenant: TenantId,
+        integration: IntegrationId,
+    ) -> Result<Option<RevocationRow>, Error> {
+        let find = query!(FIND_NEWEST, tenant, integration);
+        self.opt(Scope::System, find).await?.map(read).transpose()
     }
 
     /// Batches of all tenants that are not closed, oldest first, from after the given one.

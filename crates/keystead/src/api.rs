@@ -88,7 +88,8 @@ impl Api {
             .body(bytes)
             .context("the URL or the token is malformed")?;
         let limits = FetchLimits {
-            max_body: 16 << 20,
+            // The receipt of a large revocation; all else is small.
+            max_body: 256 << 20,
             total: Duration::from_secs(60),
         };
         let answer = self
@@ -111,21 +112,32 @@ impl Api {
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
         let (status, bytes) = self.raw(method, path, body).await?;
-        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if (200..300).contains(&status) {
-            return Ok(json);
-        }
-        let mut text = match json["detail"].as_str().or(json["title"].as_str()) {
-            Some(said) => format!("{status}: {said}"),
-            None => format!("the answer was {status}"),
-        };
-        for fault in json["errors"].as_array().into_iter().flatten() {
-            let part = |name: &str| fault[name].as_str().unwrap_or_default().to_owned();
-            text.push_str(&format!("\n  {}: {}", part("path"), part("message")));
-        }
-        let code = json["code"].as_str().map(str::to_owned);
-        Err(Refused { status, code, text }.into())
+        Ok(serde_json::from_slice(&taken(status, bytes)?).unwrap_or_default())
     }
+
+    /// The text of a successful answer.
+    pub(crate) async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let (status, bytes) = self.raw(Method::GET, path, None).await?;
+        String::from_utf8(taken(status, bytes)?.to_vec()).context("the answer is no text")
+    }
+}
+
+/// The body of a successful answer; of another, what it says to do.
+fn taken(status: u16, bytes: Bytes) -> anyhow::Result<Bytes> {
+    if (200..300).contains(&status) {
+        return Ok(bytes);
+    }
+    let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let mut text = match json["detail"].as_str().or(json["title"].as_str()) {
+        Some(said) => format!("{status}: {said}"),
+        None => format!("the answer was {status}"),
+    };
+    for fault in json["errors"].as_array().into_iter().flatten() {
+        let part = |name: &str| fault[name].as_str().unwrap_or_default().to_owned();
+        text.push_str(&format!("\n  {}: {}", part("path"), part("message")));
+    }
+    let code = json["code"].as_str().map(str::to_owned);
+    Err(Refused { status, code, text }.into())
 }
 
 /// The URL of the person's own settings. There is no default: a token is not sent to whatever

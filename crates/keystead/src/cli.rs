@@ -48,6 +48,8 @@ pub(crate) enum Command {
     /// Provider files: the catalogue's, and your own.
     #[command(subcommand)]
     Providers(Providers),
+    /// Put integrations out of use and take their grants back at the providers, over the API.
+    Revoke(Revoke),
     /// The audit log.
     #[command(subcommand)]
     Audit(Audit),
@@ -242,6 +244,84 @@ pub(crate) enum IntegrationsCommand {
         /// Its id.
         #[arg(value_name = "int_…")]
         id: String,
+        /// Also take the grant back at the provider.
+        #[arg(long)]
+        revoke: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Revoke {
+    #[command(subcommand)]
+    pub(crate) command: Option<RevokeCommand>,
+    #[command(flatten)]
+    pub(crate) ask: RevokeAsk,
+    /// Where Keystead is; else what `url` says in ~/.config/keystead/config.json.
+    #[arg(long, global = true, env = "KEYSTEAD_URL")]
+    pub(crate) url: Option<String>,
+    /// Acting in this tenant, where the token is good for several. It selects nothing.
+    #[arg(
+        long = "acting-in",
+        global = true,
+        env = "KEYSTEAD_TENANT",
+        value_name = "TENANT"
+    )]
+    pub(crate) acting: Option<String>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// Whose grants: those for which all that is given holds.
+#[derive(Debug, Args)]
+pub(crate) struct RevokeAsk {
+    /// All of this tenant.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// All of this provider.
+    #[arg(long)]
+    pub(crate) provider: Option<String>,
+    /// All that were used or handed out in this time, such as 2026-11-20T14:00:00Z 2026-11-20T18:30:00Z.
+    #[arg(long, num_args = 2, value_names = ["FROM", "UNTIL"])]
+    pub(crate) used_between: Vec<String>,
+    /// This one; as many as are named.
+    #[arg(long = "integration", value_name = "int_…")]
+    pub(crate) integrations: Vec<String>,
+    /// Why; the receipt says it.
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Only say which these are.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wait for the providers, 10 minutes or as many as are given, and say what became of each.
+    #[arg(long, num_args = 0..=1, default_missing_value = "10", value_name = "MINUTES")]
+    pub(crate) wait: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RevokeCommand {
+    /// Say what was asked for so far, the newest first.
+    List,
+    /// Say how far one is, and what became of each grant.
+    Show {
+        /// Its id.
+        #[arg(value_name = "rvb_…")]
+        id: String,
+    },
+    /// Print the signed receipt of one that is closed.
+    Receipt {
+        /// Its id.
+        #[arg(value_name = "rvb_…")]
+        id: String,
+    },
+    /// Check a receipt; no server is asked.
+    Verify {
+        /// The receipt.
+        file: PathBuf,
+        /// The key that checks it (`…/api/audit/key`), from where it was kept.
+        #[arg(long, value_name = "KEY")]
+        key: String,
     },
 }
 

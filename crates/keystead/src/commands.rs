@@ -8,6 +8,7 @@ mod dev;
 mod integrations;
 mod keys;
 mod providers;
+mod revoke;
 mod serve;
 mod setup;
 mod shell;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Connect(command) => Box::pin(connect::run(command)).await,
         Command::Integrations(command) => integrations::run(command).await,
         Command::Providers(command) => providers::run(cli.config, command),
+        Command::Revoke(command) => revoke::run(command).await,
         Command::Audit(command) => Box::pin(audit::run(cli.config, command)).await,
         Command::Openapi => {
             crate::logs::say(keystead_http::openapi());

@@ -21,6 +21,12 @@ pub(crate) fn start(log: &Log) -> anyhow::Result<()> {
     started.map_err(|fault| anyhow::anyhow!("logging could not be started: {fault}"))
 }
 
+/// How far long work is, on standard error.
+#[allow(clippy::print_stderr)] // what a command says to a person
+pub(crate) fn progress(text: impl std::fmt::Display) {
+    eprintln!("{text}");
+}
+
 /// One fault, on standard error, with its causes.
 #[allow(clippy::print_stderr)] // what a command says to a person
 pub(crate) fn complain(fault: &anyhow::Error) {

@@ -97,6 +97,18 @@ impl Fields {
         self
     }
 
+    /// These parts and those, which stand in the place of equal names.
+    pub fn with(mut self, those: Fields) -> Fields {
+        self.0.extend(those.0);
+        self
+    }
+
+    /// The parts of these names alone.
+    pub fn keep(mut self, names: &[&str]) -> Fields {
+        self.0.retain(|name, _| names.contains(&name.as_str()));
+        self
+    }
+
     /// The part of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.as_str())

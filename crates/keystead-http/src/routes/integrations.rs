@@ -6,6 +6,7 @@ use keystead_broker::{IntegrationFilter, Status};
 use keystead_core::action::{Action, TargetKind};
 use keystead_core::ids::IntegrationId;
 
+use super::revocations::accepted;
 use super::{created, ok, with};
 use crate::call::{Call, Doing};
 use crate::face::plain;
@@ -127,11 +128,27 @@ pub(crate) async fn update_integration(mut call: Call) -> Answer {
 /// Destroys every version of the credential, and the integration.
 #[utoipa::path(delete, path = "/api/integrations/{id}", tag = "integrations",
     params(("id" = String, Path, description = "The integration's id"),
+        ("revoke" = Option<bool>, Query, description = "Also take the grant back at the provider"),
         ("If-Match" = Option<String>, Header, description = "Only if it is still this revision")),
-    responses((status = 204, description = "It is gone"), Changing))]
+    responses((status = 204, description = "It is gone"),
+        (status = 202, description = "With `revoke`: it is gone, and the provider is being asked", body = wire::Revoked,
+            headers(("Location" = String, description = "Where to see how far it is"))), Changing))]
 pub(crate) async fn delete_integration(mut call: Call) -> Answer {
-    call.no_query(doing(Action::Delete)).await?;
+    let revoke = call
+        .query(doing(Action::Delete), &["revoke"], |query| {
+            Ok(query.read("revoke", "true or false")?.unwrap_or(false))
+        })
+        .await?;
     let id: IntegrationId = call.id(doing(Action::Delete), INTEGRATION).await?;
+    if revoke {
+        let begun = call
+            .shared
+            .broker
+            .revoke_integration(&call.ctx, id, call.if_match())
+            .await?;
+        let revoked = wire::Revoked::from(begun);
+        return Ok(accepted(&revoked.revocation.clone(), revoked));
+    }
     call.shared
         .broker
         .delete_integration(&call.ctx, id, call.if_match())

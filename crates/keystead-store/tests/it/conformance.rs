@@ -76,6 +76,8 @@ conformance! {
     a_batch_of_the_platforms_goes_across_tenants,
     a_closed_batch_has_nothing_pending_and_takes_nothing_more,
     integrations_to_revoke_are_those_that_the_log_says_were_used,
+    a_revoked_integration_keeps_nothing_and_only_what_was_seen_is_revoked,
+    a_batch_has_its_total_once_all_have_been_found,
     a_rotation_goes_on_for_one_of_two,
     a_duty_is_one_nodes_until_its_end,
 }

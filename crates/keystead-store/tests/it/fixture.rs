@@ -340,7 +340,7 @@ pub(crate) fn batch(tenant: TenantId) -> BatchRow {
         id: BatchId::from_uuid(uuid()),
         asked_by: "key_1".to_owned(),
         selector: r#"{"provider":"github"}"#.to_owned(),
-        total: 1,
+        total: Some(1),
         created_at: NOW,
         closed_at: None,
         receipt: None,

@@ -59,13 +59,18 @@ pub(super) async fn run(command: Integrations) -> anyhow::Result<()> {
         }
         IntegrationsCommand::Disable { id } => switch(&api, &id, true, json).await,
         IntegrationsCommand::Enable { id } => switch(&api, &id, false, json).await,
-        IntegrationsCommand::Remove { id } => {
-            api.call(
-                Method::DELETE,
-                &format!("/api/integrations/{}", plain(&id)?),
-                None,
-            )
-            .await?;
+        IntegrationsCommand::Remove { id, revoke } => {
+            let query = if revoke { "?revoke=true" } else { "" };
+            let path = format!("/api/integrations/{}{query}", plain(&id)?);
+            let gone = api.call(Method::DELETE, &path, None).await?;
+            if revoke && json {
+                say(&gone);
+            } else if revoke {
+                let batch = gone["revocation"].as_str().unwrap_or_default();
+                say(format_args!(
+                    "it is gone; its grant is being taken back: keystead revoke show {batch}"
+                ));
+            }
             Ok(())
         }
     }
@@ -143,13 +148,13 @@ fn config(settings: &[String]) -> anyhow::Result<Map<String, Value>> {
 }
 
 /// An id goes into a path: nothing else may.
-fn plain(id: &str) -> anyhow::Result<&str> {
+pub(super) fn plain(id: &str) -> anyhow::Result<&str> {
     if id
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     {
         Ok(id)
     } else {
-        bail!("{id:?} is no integration's id")
+        bail!("{id:?} is no id")
     }
 }

@@ -313,8 +313,8 @@ fn is_code(code: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
-/// Seconds, or a date (RFC 9110 section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: Time) -> Option<u32> {
+/// How many seconds to wait, by `Retry-After`: a number or a date (RFC 9110 section 10.2.3).
+pub fn retry_after(headers: &HeaderMap, now: Time) -> Option<u32> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u32>() {
         return Some(seconds);

@@ -1,11 +1,12 @@
 //! What every database must do with revocations and their batches.
 
+use std::collections::BTreeSet;
+
 use keystead_core::action::{Action, Outcome};
 use keystead_core::ids::{BatchId, IntegrationId, RevocationId, TenantId};
-use keystead_core::time::Time;
 use keystead_store::{
-    BatchRow, Effect, RevocationRow, RevocationSelector, RevocationState, SettleRevocation, Store,
-    Write,
+    BatchRow, Effect, RevocationRow, RevocationSelector, RevocationState, RevokeIntegration,
+    SettleRevocation, Store, Write,
 };
 
 use crate::fixture::*;
@@ -246,13 +247,7 @@ pub(super) async fn integrations_to_revoke_are_those_that_the_log_says_were_used
     used(b.0, three.id, 30, Action::Reveal, Outcome::Allowed).await;
     // Nobody's use of another tenant's integration counts.
     used(b.0, two.id, 20, Action::Use, Outcome::Allowed).await;
-    let at = |seconds| -> Option<Time> { Some(later(NOW, seconds)) };
     let every = RevocationSelector::default();
-    let select = |used_from, used_until| RevocationSelector {
-        used_from,
-        used_until,
-        ..every.clone()
-    };
     let (all_of_a, all) = (vec![one.id, two.id], vec![one.id, two.id, three.id]);
     let of_a = RevocationSelector {
         tenant: Some(a.0),
@@ -267,11 +262,6 @@ pub(super) async fn integrations_to_revoke_are_those_that_the_log_says_were_used
         (of_a, all_of_a),
         (of_provider("openai"), all),
         (of_provider("github"), vec![]),
-        (select(at(10), at(11)), vec![one.id]),
-        (select(at(11), at(90)), vec![three.id]),
-        (select(at(31), None), vec![one.id]),
-        (select(None, at(31)), vec![one.id, three.id]),
-        (select(at(91), None), vec![]),
     ] {
         for limit in [1, 2, 9] {
             let (mut found, mut after) = (Vec::new(), None);
@@ -286,4 +276,121 @@ pub(super) async fn integrations_to_revoke_are_those_that_the_log_says_were_used
             assert_eq!(found, expected, "{selector:?} {limit}");
         }
     }
+    let head = store.head().await.unwrap().size;
+    let in_time = |from, until| (later(NOW, from), later(NOW, until));
+    for (tenant, span, time, expected) in [
+        (None, (0, head), in_time(10, 11), vec![(a.0, one.id)]),
+        (
+            None,
+            (0, head),
+            in_time(11, 90),
+            vec![(b.0, three.id), (b.0, two.id)],
+        ),
+        (None, (0, head), in_time(31, 91), vec![(a.0, one.id)]),
+        (Some(a.0), (0, head), in_time(0, 91), vec![(a.0, one.id)]),
+        (None, (0, head), in_time(91, 99), vec![]),
+        (None, (head - 1, head), in_time(0, 91), vec![(b.0, two.id)]),
+    ] {
+        let found = store.used_integrations(tenant, span, time).await.unwrap();
+        let found: BTreeSet<_> = found.into_iter().collect();
+        assert_eq!(found, BTreeSet::from_iter(expected), "{span:?} {time:?}");
+    }
+    assert_eq!(store.entry_time(head).await.unwrap(), None);
+    assert!(store.entry_time(head - 1).await.unwrap().is_some());
+}
+
+pub(super) async fn a_revoked_integration_keeps_nothing_and_only_what_was_seen_is_revoked(
+    store: Store,
+) {
+    let owner = tenant(&store).await;
+    let had = granted(&store, owner, "main", 1).await;
+    let (id, other) = (had.integration.id, granted(&store, owner, "other", 2).await);
+    let tokens = store.find_token_set(owner.0, id).await.unwrap().unwrap();
+    let seen = RevokeIntegration {
+        credential: credential(owner.0, id, 2, owner.1),
+        tokens: Some((tokens.token_version, tokens.fence)),
+        expected_revision: had.integration.revision,
+        error_message: "revoked".to_owned(),
+        at: later(NOW, 9),
+    };
+    let revoke = |seen: &RevokeIntegration| Effect::RevokeIntegration(Box::new(seen.clone()));
+    for (overtaken, told) in [
+        (seen.expected_revision + 1, "conflict: integration"),
+        (seen.expected_revision, "conflict: tokens"),
+    ] {
+        let mut stale = seen.clone();
+        stale.expected_revision = overtaken;
+        stale.tokens = Some((tokens.token_version, tokens.fence + 1));
+        assert_eq!(does(&store, owner.0, revoke(&stale)).await, told);
+    }
+    let mut gap = seen.clone();
+    gap.credential.version = 3;
+    let told = does(&store, owner.0, revoke(&gap)).await;
+    assert_eq!(told, "conflict: integration");
+    assert_eq!(does(&store, owner.0, revoke(&seen)).await, "done");
+    let row = store.find_integration(owner.0, id).await.unwrap().unwrap();
+    assert!(row.disabled && row.hint.is_none() && row.credential_version == 2);
+    assert_eq!(row.error_message.as_deref(), Some("revoked"));
+    let of_version = async |version| {
+        let found = store.find_credential(owner.0, id, version);
+        found.await.unwrap().is_some()
+    };
+    assert!(!of_version(1).await && of_version(2).await);
+    assert_eq!(store.find_token_set(owner.0, id).await.unwrap(), None);
+    assert_eq!(store.find_rotation(owner.0, id).await.unwrap(), None);
+    assert_eq!(
+        does(&store, owner.0, revoke(&seen)).await,
+        "conflict: integration"
+    );
+    // The other one has all it had.
+    let id = other.integration.id;
+    let there = store.find_integration(owner.0, id).await.unwrap();
+    assert_eq!(there, Some(other.integration));
+    assert!(store.find_token_set(owner.0, id).await.unwrap().is_some());
+}
+
+pub(super) async fn a_batch_has_its_total_once_all_have_been_found(store: Store) {
+    let owner = tenant(&store).await;
+    let open = BatchRow {
+        total: None,
+        ..batch(owner.0)
+    };
+    let insert = Effect::InsertBatch(Box::new(open.clone()));
+    assert_eq!(does(&store, owner.0, insert).await, "done");
+    // While more may come, nothing is closed, though nothing is pending.
+    assert_eq!(does(&store, owner.0, close(&open)).await, "conflict: batch");
+    for state in [RevocationState::Confirmed, RevocationState::Unsupported] {
+        let row = RevocationRow {
+            state,
+            key_id: None,
+            sealed: None,
+            next_at: None,
+            settled_at: Some(NOW),
+            ..revocation(owner.0, &open, owner.1)
+        };
+        assert_eq!(does(&store, owner.0, ask(&row)).await, "done");
+        let found = store.find_revocation(owner.0, row.id).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&row));
+        let newest = store.find_newest_revocation(owner.0, row.integration);
+        assert_eq!(newest.await.unwrap(), Some(row));
+    }
+    let (tenant, batch) = (open.tenant, open.id);
+    let selected = Effect::SelectedBatch { tenant, batch };
+    assert_eq!(does(&store, owner.0, selected.clone()).await, "done");
+    assert_eq!(does(&store, owner.0, selected).await, "conflict: batch");
+    let counts = store.count_revocations(owner.0, open.id).await.unwrap();
+    assert_eq!(
+        (counts.confirmed, counts.unsupported, counts.all()),
+        (1, 1, 2)
+    );
+    let listed = store.list_batches(owner.0, None, 9).await.unwrap();
+    assert_eq!(listed[0].total, Some(2));
+    assert_eq!(does(&store, owner.0, close(&open)).await, "done");
+    // A list says nothing of receipts, which are long.
+    let listed = store.list_batches(owner.0, None, 9).await.unwrap();
+    assert!(listed[0].closed_at.is_some() && listed[0].receipt.is_none());
+    let before = store.list_batches(owner.0, Some(open.id), 9).await.unwrap();
+    assert_eq!(before, []);
+    let of = store.find_tenant_of_batch(open.id).await.unwrap();
+    assert_eq!(of, Some(owner.0));
 }

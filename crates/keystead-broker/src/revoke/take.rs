@@ -1,0 +1,344 @@
+//! Taking one integration out of use: in one write it is disabled or deleted, its credential and
+//! its tokens are destroyed, and what its provider's revocation needs is sealed anew.
+//!
+//! What always holds: a renewal that is under way is waited for, not cut off, because its answer
+//! holds the tokens that have to be taken back; whatever else comes in between fails the write.
+
+use std::time::Duration;
+
+use keystead_core::ids::{IntegrationId, RevocationId, TenantId};
+use keystead_core::provider::{Fields, Mode, Provider};
+use keystead_core::time::Time;
+use keystead_store::{
+    BatchRow, CredentialRow, Effect, IntegrationChange, IntegrationRow, RevocationRow,
+    RevocationState, RevokeIntegration, TokenSetRow,
+};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::ACTION;
+use crate::broker::Broker;
+use crate::clock;
+use crate::context::Context;
+use crate::error::Error;
+use crate::integrations::write_message;
+use crate::keyring::TenantKeys;
+use crate::permit::{Decided, On, Revoke, credential_place, revocation_place};
+
+/// Longer than a lease on a renewal.
+const PATIENCE: Duration = Duration::from_secs(40);
+const LOOK: Duration = Duration::from_millis(100);
+/// Of a credential that was revoked, all that stays: what a new consent is asked with.
+const APP: [&str; 2] = ["client_id", "client_secret"];
+
+/// For whom, and how, integrations are taken out.
+pub(super) struct Take<'a> {
+    pub(super) ctx: &'a Context,
+    pub(super) batch: &'a BatchRow,
+    /// The caller takes out one integration, and deletes it: the batch is made in the same write.
+    /// Otherwise Keystead takes out what a recorded decision selected, and disables it.
+    pub(super) delete: bool,
+}
+
+/// What is to be done about a grant.
+enum Way {
+    /// The provider is asked, with this in hand.
+    Ask { mode: String, sealed: Fields },
+    /// There is nobody to ask.
+    Settled(RevocationState, &'static str),
+}
+
+/// An integration with what there is of its secrets, sealed.
+struct Seen {
+    row: IntegrationRow,
+    credential: CredentialRow,
+    tokens: Option<TokenSetRow>,
+}
+
+impl Broker {
+    /// Takes an integration out, if it is still there and was not taken out before. A change that
+    /// comes in between is looked at anew, or refused where a revision is expected.
+    pub(super) async fn take_out(
+        &self,
+        take: &Take<'_>,
+        tenant: TenantId,
+        id: IntegrationId,
+        mut expected: Option<u64>,
+    ) -> Result<Option<RevocationRow>, Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let Some(seen) = self.see(tenant, id).await? else {
+                return Ok(None);
+            };
+            if expected.is_some_and(|expected| expected != seen.row.revision) {
+                return Err(Error::Precondition);
+            }
+            // Given anew since it was asked for: not what was meant.
+            let meant = seen.credential.created_at <= take.batch.created_at;
+            if !take.delete && (!meant || self.is_revoked(&seen.row).await?) {
+                return Ok(None);
+            }
+            if self.is_being_renewed(&seen).await? && Instant::now() < until {
+                if self.hold(take, &seen.row).await? {
+                    expected = expected.map(|revision| revision + 1);
+                }
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            match self.take_seen(take, seen).await {
+                Err(Error::Conflict { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(LOOK / 10).await;
+                }
+                Err(Error::NotFound { .. }) => return Ok(None),
+                done => return done.map(Some),
+            }
+        }
+    }
+
+    async fn see(&self, tenant: TenantId, id: IntegrationId) -> Result<Option<Seen>, Error> {
+        loop {
+            let Some(row) = self.store().find_integration(tenant, id).await? else {
+                return Ok(None);
+            };
+            let version = row.credential_version;
+            let (credential, tokens) = tokio::join!(
+                self.store().find_credential(tenant, id, version),
+                self.store().find_token_set(tenant, id)
+            );
+            // Without its credential it was replaced between the two reads.
+            if let Some(credential) = credential? {
+                let tokens = tokens?;
+                return Ok(Some(Seen {
+                    row,
+                    credential,
+                    tokens,
+                }));
+            }
+        }
+    }
+
+    async fn is_being_renewed(&self, seen: &Seen) -> Result<bool, Error> {
+        let lease = seen.tokens.as_ref().and_then(|tokens| tokens.lease_until);
+        match lease {
+            Some(until) => Ok(self.store().clock().await? < until),
+            None => Ok(false),
+        }
+    }
+
+    /// Puts it out of use while its renewal ends; whether that changed it.
+    async fn hold(&self, take: &Take<'_>, row: &IntegrationRow) -> Result<bool, Error> {
+        if row.disabled {
+            return Ok(false);
+        }
+        let held = Effect::UpdateIntegration {
+            tenant: row.tenant,
+            integration: row.id,
+            expected_revision: Some(row.revision),
+            change: IntegrationChange {
+                disabled: Some(true),
+                ..IntegrationChange::default()
+            },
+            at: self.clock().now(),
+        };
+        let decided = self.decided(take, row).await?;
+        match decided
+            .because("held to be revoked")
+            .carry_out(vec![held])
+            .await
+        {
+            Ok(()) => Ok(true),
+            Err(Error::Conflict { .. } | Error::NotFound { .. }) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn decided(&self, take: &Take<'_>, row: &IntegrationRow) -> Result<Decided, Error> {
+        let on = On::integration(row.tenant, row.id, &row.provider);
+        if take.delete {
+            return self.decide(take.ctx, ACTION, &on).await;
+        }
+        Ok(self.decide_for_system(take.ctx, ACTION, &on))
+    }
+
+    async fn take_seen(&self, take: &Take<'_>, seen: Seen) -> Result<RevocationRow, Error> {
+        let (tenant, integration) = (seen.row.tenant, seen.row.id);
+        let keys = self.keyring().tenant(tenant).await?;
+        let provider = self.catalogue().get(&seen.row.provider).cloned();
+        let (way, app) = self.way_of(take, &seen, provider.as_deref(), &keys).await?;
+        let batch = take.batch;
+        // A deletion is asked for in the moment in which it is done.
+        let at = if take.delete {
+            batch.created_at
+        } else {
+            self.clock().now()
+        };
+        let id = RevocationId::from_uuid(clock::new_uuid(at)?);
+        let mut revocation = RevocationRow {
+            tenant,
+            id,
+            batch_tenant: batch.tenant,
+            batch: batch.id,
+            integration,
+            name: seen.row.name.clone(),
+            provider: seen.row.provider.clone(),
+            config: seen.row.config.clone(),
+            mode: String::new(),
+            state: RevocationState::Pending,
+            key_id: None,
+            sealed: None,
+            attempts: 0,
+            next_at: None,
+            detail: None,
+            manual_url: None,
+            created_at: at,
+            settled_at: None,
+        };
+        match way {
+            Way::Ask { mode, sealed } => {
+                let message = Zeroizing::new(sealed.to_message());
+                let (key, blob) = keys.seal(&revocation_place(tenant, id), &message)?;
+                (revocation.key_id, revocation.sealed) = (Some(key), Some(blob));
+                revocation.next_at = Some(at.plus_seconds(super::work::CLAIM_SECONDS));
+                revocation.mode = mode;
+            }
+            Way::Settled(state, detail) => {
+                (revocation.state, revocation.settled_at) = (state, Some(at));
+                revocation.detail = Some(detail.to_owned());
+            }
+        }
+        if revocation.state != RevocationState::Confirmed {
+            let mode = provider.as_deref().and_then(|p| p.mode(&revocation.mode));
+            revocation.manual_url = provider.as_deref().map(|p| page_of(p, mode));
+        }
+        let version = seen.credential.version + 1;
+        let message = write_message(&app, false);
+        let (key_id, sealed) =
+            keys.seal(&credential_place(tenant, integration, version), &message)?;
+        let revoke = RevokeIntegration {
+            credential: CredentialRow {
+                tenant,
+                integration,
+                version,
+                key_id,
+                sealed,
+                created_at: at,
+            },
+            tokens: seen
+                .tokens
+                .as_ref()
+                .map(|tokens| (tokens.token_version, tokens.fence)),
+            expected_revision: seen.row.revision,
+            error_message: told(batch, at),
+            at,
+        };
+        let mut effects = vec![
+            Effect::RevokeIntegration(Box::new(revoke)),
+            Effect::InsertRevocation(Box::new(revocation.clone())),
+        ];
+        let mut decided = self.decided(take, &seen.row).await?;
+        decided = decided.because(format!("revoked in {}", batch.id));
+        if take.delete {
+            effects.insert(0, Effect::InsertBatch(Box::new(batch.clone())));
+            effects.push(Effect::DeleteIntegration {
+                tenant,
+                integration,
+                expected_revision: None,
+            });
+            decided = decided.version(seen.credential.version);
+        }
+        decided.carry_out(effects).await?;
+        // Nothing finds it there any more; it need not lie there either.
+        self.minted()
+            .remove(&(tenant, integration, seen.credential.version));
+        Ok(revocation)
+    }
+
+    /// What is to be done, and what of the credential stays.
+    async fn way_of(
+        &self,
+        take: &Take<'_>,
+        seen: &Seen,
+        provider: Option<&Provider>,
+        keys: &TenantKeys,
+    ) -> Result<(Way, Fields), Error> {
+        let nothing = Fields::from_message(b"{}").ok_or_else(|| Error::internal("no parts"))?;
+        let Some(provider) = provider else {
+            let detail =
+                "its provider is not in the catalogue any more: take it back on the vendor's page";
+            return Ok((Way::Settled(RevocationState::Failed, detail), nothing));
+        };
+        // What nobody can be asked for is not opened, but for an app that is to stay.
+        let asked = |mode: &Mode| mode.revoke.as_ref().is_some_and(|r| !r.calls.is_empty());
+        if provider.oauth_mode().is_none() && !provider.modes.iter().any(asked) {
+            return Ok((no_call(), nothing));
+        }
+        let permit = self
+            .decided(take, &seen.row)
+            .await?
+            .because("opened to be revoked")
+            .permit::<Revoke>(seen.credential.version)
+            .await?;
+        // Tokens of an older version were given up when that was replaced.
+        let version = seen.credential.version;
+        let tokens = seen.tokens.as_ref();
+        let tokens = tokens.filter(|tokens| tokens.credential_version == version);
+        let opened = permit.open_grant(keys, &seen.credential, tokens);
+        let Ok(fields) = opened else {
+            tracing::error!(integration = %seen.row.id, "what is to be revoked does not open: its row was changed or moved");
+            let detail = "what was stored does not open: take it back on the vendor's page";
+            return Ok((Way::Settled(RevocationState::Failed, detail), nothing));
+        };
+        let mode = match tokens {
+            Some(_) => provider.oauth_mode(),
+            None => fields.mode(provider),
+        };
+        let Some(mode) = mode else {
+            return Ok((no_call(), nothing));
+        };
+        let way = if mode.oauth.is_some() && tokens.is_none() {
+            let detail = "it was never connected: there was nothing to take back";
+            Way::Settled(RevocationState::Confirmed, detail)
+        } else if asked(mode) {
+            Way::Ask {
+                mode: mode.id.clone(),
+                sealed: copy(&fields)?,
+            }
+        } else {
+            no_call()
+        };
+        let app = if mode.oauth.is_some() {
+            fields.keep(&APP)
+        } else {
+            nothing
+        };
+        Ok((way, app))
+    }
+}
+
+fn no_call() -> Way {
+    let detail = "the provider has no call for it: a person has to do it";
+    Way::Settled(RevocationState::Unsupported, detail)
+}
+
+fn copy(fields: &Fields) -> Result<Fields, Error> {
+    let message = Zeroizing::new(fields.to_message());
+    Fields::from_message(&message).ok_or_else(|| Error::internal("parts that do not read"))
+}
+
+/// Where a person can do it: the page for that, or else the nearest to it.
+pub(super) fn page_of(provider: &Provider, mode: Option<&Mode>) -> String {
+    let own = mode.and_then(|mode| provider.manual_revocation_of(mode));
+    own.or(provider.links.revoke.as_deref())
+        .or(provider.links.console.as_deref())
+        .unwrap_or(&provider.docs)
+        .to_owned()
+}
+
+/// What the integration's owner reads.
+fn told(batch: &BatchRow, at: Time) -> String {
+    format!(
+        "revoked at {} ({}): give it a new credential, or authorise it anew, and enable it",
+        at.rfc3339(),
+        batch.id
+    )
+}
