@@ -49,14 +49,12 @@ pub(crate) fn not_connected(visit: &mut Visit, incomplete: Incomplete) -> Result
     let own;
     let (text, detail) = match &fault {
         Fault::Broker(Error::NotFound { .. }) => return Ok(oops(page, fault, request)),
-        Fault::Broker(Error::Conflict { code, message, .. }) => {
-            let text = match *code {
-                "authorization_unknown" => t.consent_unknown,
-                "authorization_refused" => t.consent_refused,
-                _ => t.consent_other,
-            };
-            (text, Some(sentence(message)))
-        }
+        Fault::Broker(Error::Conflict { code, message, .. }) => match *code {
+            "authorization_unknown" => (t.consent_unknown, None),
+            // With the code, for whoever runs this.
+            "authorization_refused" => (t.consent_refused, Some(sentence(message))),
+            _ => (t.consent_other, Some(sentence(message))),
+        },
         Fault::Broker(Error::Malformed(_) | Error::Provider { .. }) => (t.consent_other, None),
         other => {
             own = words(t, other);

@@ -1,6 +1,6 @@
 //! A provider that asks for consent, and does to its token endpoint whatever a test wants.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test file uses a part of it
+#![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used)] // each test file uses a part of it
 
 mod scene;
 
@@ -151,6 +151,11 @@ async fn answer(State(played): State<Played>, request: Request) -> Response {
         answer.body(Body::from(body.to_string())).unwrap()
     };
     match path.as_str() {
+        "/authorize" => {
+            let page = Body::from(consent(parts.uri.query().unwrap_or_default()));
+            let answer = status(200).header("content-type", "text/html");
+            answer.body(page).unwrap()
+        }
         "/token" | "/device" => {
             let reply = played.replies.lock().unwrap().pop_front();
             match reply.unwrap_or_else(|| Reply::Json(200, tokens())) {
@@ -172,4 +177,23 @@ async fn answer(State(played): State<Played>, request: Request) -> Response {
         _ if authorization == format!("Bearer {ACCESS}") => json(200, json!({"name": "Ann"})),
         _ => json(StatusCode::UNAUTHORIZED.as_u16(), json!({})),
     }
+}
+
+/// The page where an account's owner allows it, or does not.
+fn consent(query: &str) -> String {
+    let param = |name: &str| {
+        let mut all = url::form_urlencoded::parse(query.as_bytes());
+        let found = all.find(|(known, _)| known == name);
+        found.map_or(String::new(), |(_, value)| value.into_owned())
+    };
+    let way = |answer: &str| {
+        let mut url = url::Url::parse(&param("redirect_uri")).unwrap();
+        url.query_pairs_mut().append_pair("state", &param("state"));
+        format!("{url}&amp;{answer}")
+    };
+    format!(
+        "<!doctype html><title>Acme</title><h1>Acme</h1><a href=\"{}\">Allow</a> <a href=\"{}\">Deny</a>",
+        way("code=canary-code"),
+        way("error=access_denied")
+    )
 }
