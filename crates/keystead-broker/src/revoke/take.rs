@@ -44,8 +44,8 @@ pub(super) struct Take<'a> {
 enum Way {
     /// The provider is asked, with this in hand.
     Ask { mode: String, sealed: Fields },
-    /// There is nobody to ask.
-    Settled(RevocationState, &'static str),
+    /// There is nobody to ask; whose page a person has to open goes by the mode, where it is known.
+    Settled(RevocationState, &'static str, Option<String>),
 }
 
 /// An integration with what there is of its secrets, sealed.
@@ -201,9 +201,10 @@ impl Broker {
                 revocation.next_at = Some(at.plus_seconds(super::work::CLAIM_SECONDS));
                 revocation.mode = mode;
             }
-            Way::Settled(state, detail) => {
+            Way::Settled(state, detail, mode) => {
                 (revocation.state, revocation.settled_at) = (state, Some(at));
                 revocation.detail = Some(detail.to_owned());
+                revocation.mode = mode.unwrap_or_default();
             }
         }
         if revocation.state != RevocationState::Confirmed {
@@ -265,12 +266,12 @@ impl Broker {
         let Some(provider) = provider else {
             let detail =
                 "its provider is not in the catalogue any more: take it back on the vendor's page";
-            return Ok((Way::Settled(RevocationState::Failed, detail), nothing));
+            return Ok((Way::Settled(RevocationState::Failed, detail, None), nothing));
         };
         // What nobody can be asked for is not opened, but for an app that is to stay.
         let asked = |mode: &Mode| mode.revoke.as_ref().is_some_and(|r| !r.calls.is_empty());
         if provider.oauth_mode().is_none() && !provider.modes.iter().any(asked) {
-            return Ok((no_call(), nothing));
+            return Ok((no_call(None), nothing));
         }
         let permit = self
             .decided(take, &seen.row)
@@ -286,25 +287,25 @@ impl Broker {
         let Ok(fields) = opened else {
             tracing::error!(integration = %seen.row.id, "what is to be revoked does not open: its row was changed or moved");
             let detail = "what was stored does not open: take it back on the vendor's page";
-            return Ok((Way::Settled(RevocationState::Failed, detail), nothing));
+            return Ok((Way::Settled(RevocationState::Failed, detail, None), nothing));
         };
         let mode = match tokens {
             Some(_) => provider.oauth_mode(),
             None => fields.mode(provider),
         };
         let Some(mode) = mode else {
-            return Ok((no_call(), nothing));
+            return Ok((no_call(None), nothing));
         };
         let way = if mode.oauth.is_some() && tokens.is_none() {
             let detail = "it was never connected: there was nothing to take back";
-            Way::Settled(RevocationState::Confirmed, detail)
+            Way::Settled(RevocationState::Confirmed, detail, None)
         } else if asked(mode) {
             Way::Ask {
                 mode: mode.id.clone(),
                 sealed: copy(&fields)?,
             }
         } else {
-            no_call()
+            no_call(Some(mode))
         };
         let app = if mode.oauth.is_some() {
             fields.keep(&APP)
@@ -315,9 +316,10 @@ impl Broker {
     }
 }
 
-fn no_call() -> Way {
+fn no_call(mode: Option<&Mode>) -> Way {
     let detail = "the provider has no call for it: a person has to do it";
-    Way::Settled(RevocationState::Unsupported, detail)
+    let mode = mode.map(|mode| mode.id.clone());
+    Way::Settled(RevocationState::Unsupported, detail, mode)
 }
 
 fn copy(fields: &Fields) -> Result<Fields, Error> {

@@ -13,4 +13,5 @@ mod house;
 mod known;
 mod renewal;
 mod revoke;
+mod taken_back;
 mod wrong;
