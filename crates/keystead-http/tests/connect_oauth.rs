@@ -8,8 +8,9 @@ mod played;
 use house::Answer;
 use house::browser::Browser;
 use keystead_core::action::Role;
-use played::Scene;
+use played::{FILE, REFRESH, Scene};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// A browser on alice's page.
 async fn page_of(scene: &Scene) -> Browser<'_> {
@@ -215,4 +216,48 @@ async fn a_viewer_begins_no_consent() {
     let refused = press(&mut browser, &[("name", "Main")]).await;
     assert_eq!(refused.status, 403, "{}", refused.text());
     assert!(!browser.cookies.contains_key("keystead-oauth"));
+}
+
+#[tokio::test]
+async fn an_integration_is_removed_with_what_was_granted_if_that_is_ticked() {
+    let calls = "[mode.revoke]\n[[mode.revoke.call]]\nmethod = \"POST\"\nurl = \"https://acme.example/revoke\"\nauth = \"app_basic\"\nform = { token = \"{refresh_token|access_token}\" }\nok = [200]\n\n[[mode]]\nid = \"api_key\"";
+    let file = FILE.replace("[[mode]]\nid = \"api_key\"", calls);
+    let scene = Scene::with(Box::leak(file.into_boxed_str())).await;
+    let mut browser = page_of(&scene).await;
+    for (ticked, did) in [(false, "removed"), (true, "revoked")] {
+        let id = scene.connected().await;
+        let path = format!("/connect/at/{id}/remove");
+        let sure = browser.get(&path).await.text();
+        assert!(
+            sure.contains("type=\"checkbox\"") && sure.contains("take the access back at Acme"),
+            "{sure}"
+        );
+        let fields: &[(&str, &str)] = if ticked { &[("revoke", "1")] } else { &[] };
+        let removed = browser.post(&path, fields).await;
+        assert_eq!(
+            removed.header("location"),
+            format!("/connect?did={did}"),
+            "{}",
+            removed.text()
+        );
+        assert_eq!(scene.integrations().await, Vec::<Value>::new());
+        assert_eq!(browser.get(&path).await.status, 404);
+        if !ticked {
+            assert!(scene.played.heard("/revoke").is_empty());
+        }
+    }
+    let asked = async || {
+        while scene.played.heard("/revoke").is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked())
+        .await
+        .unwrap();
+    assert_eq!(scene.played.heard("/revoke")[0].field("token"), REFRESH);
+    let home = browser.get("/connect?did=revoked").await.text();
+    assert!(
+        home.contains("is being asked to take the access back"),
+        "{home}"
+    );
 }

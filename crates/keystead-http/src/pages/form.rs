@@ -45,6 +45,11 @@ impl Form {
             .find(|(other, _)| other == name)
             .map_or("", |(_, value)| value.as_str())
     }
+
+    /// Whether a box was ticked.
+    pub(crate) fn ticked(&self, name: &str) -> bool {
+        !self.text(name).is_empty()
+    }
 }
 
 fn urlencoded(body: &[u8]) -> Vec<(String, Zeroizing<String>)> {
@@ -120,6 +125,8 @@ mod tests {
         .unwrap();
         assert_eq!(form.text("name"), "My key!");
         assert_eq!((form.text("empty"), form.text("missing")), ("", ""));
+
+        assert!(form.ticked("tick") && !form.ticked("empty"));
 
         let body = "--x\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nMy key\r\n\
             --x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.json\"\r\nContent-Type: application/json\r\n\r\n{\r\n--y}\r\n--x--\r\n";

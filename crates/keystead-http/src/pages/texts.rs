@@ -13,7 +13,6 @@ pub(super) use es::ES;
 macro_rules! texts {
     ($($name:ident)*) => {
         /// The texts of one language.
-        #[allow(dead_code)] // Until grants are taken back from the page.
         pub(crate) struct Texts {
             $(pub(crate) $name: &'static str,)*
         }
@@ -56,7 +55,7 @@ texts! {
     // one connection
     one_provider one_key one_key_hint one_verified one_used one_made one_never
     one_test one_replace one_reconnect one_disable one_enable one_rename one_new_name one_remove one_actions
-    remove_title remove_text remove_revoke remove_revoke_hint remove_button remove_keep
+    remove_title remove_text remove_revoke remove_revoke_hint remove_by_hand remove_there remove_button remove_keep
 
     // statuses
     status_verifying status_connected status_error status_reauthorize status_disabled
@@ -67,7 +66,7 @@ texts! {
     says tested
 
     // what was done
-    did_added did_replaced did_renamed did_disabled did_enabled did_removed did_connected
+    did_added did_replaced did_renamed did_disabled did_enabled did_removed did_revoked did_connected
     odd_field old_field
 
     // what went wrong

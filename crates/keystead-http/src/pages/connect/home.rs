@@ -132,6 +132,7 @@ pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
         "disabled" => Some(t.did_disabled),
         "enabled" => Some(t.did_enabled),
         "removed" => Some(t.did_removed),
+        "revoked" => Some(t.did_revoked),
         "connected" => Some(t.did_connected),
         _ => None,
     }

@@ -48,6 +48,10 @@ struct Remove<'a> {
     page: &'a Page,
     card: Card,
     title: String,
+    /// What is said of taking the grant back too, where that can be done from here.
+    revoke: Option<[String; 2]>,
+    /// The page where a person can do it, and what is said of it.
+    by_hand: Option<(String, String)>,
 }
 
 /// The integration that the path names.
@@ -235,21 +239,41 @@ pub(super) async fn ask_remove(mut visit: Visit) -> Result<Response, Fault> {
     let integration = visit.shared.broker.integration(&session.ctx, id).await?;
     let provider = provider(&visit, &session, &integration.type_).await;
     let page = &visit.page;
+    let t = page.t();
+    let modes = || provider.iter().flat_map(|provider| &provider.modes);
+    let called = provider.as_ref().map_or("", |provider| &provider.name);
+    let said = |text| fill(text, &[("provider", called)]);
+    let can = modes().any(|mode| {
+        mode.revoke
+            .as_ref()
+            .is_some_and(|one| !one.calls.is_empty())
+    });
+    let manual = modes().find_map(|mode| provider.as_ref()?.manual_revocation_of(mode));
     let body = Remove {
         page,
+        revoke: can.then(|| [t.remove_revoke, t.remove_revoke_hint].map(said)),
+        by_hand: manual
+            .filter(|_| !can)
+            .map(|url| (url.to_owned(), said(t.remove_by_hand))),
         card: Card::of(&integration, provider.as_deref(), page.language),
-        title: fill(page.t().remove_title, &[("name", &integration.name)]),
+        title: fill(t.remove_title, &[("name", &integration.name)]),
     };
     page.show(StatusCode::OK, &body)
 }
 
 /// Destroys it.
 pub(super) async fn remove(mut visit: Visit) -> Result<Response, Fault> {
-    let (session, _) = visit.session_form().await?;
+    let (session, form) = visit.session_form().await?;
     let id = id(&visit)?;
     let broker = &visit.shared.broker;
-    broker.delete_integration(&session.ctx, id, None).await?;
-    on_to(&format!("{}?did=removed", visit.page.base))
+    let did = if form.ticked("revoke") {
+        broker.revoke_integration(&session.ctx, id, None).await?;
+        "revoked"
+    } else {
+        broker.delete_integration(&session.ctx, id, None).await?;
+        "removed"
+    };
+    on_to(&format!("{}?did={did}", visit.page.base))
 }
 
 /// Waits a little for the first trial, so that the page that follows can mostly say what came of

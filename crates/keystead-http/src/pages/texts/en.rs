@@ -95,6 +95,8 @@ pub(crate) const EN: Texts = Texts {
     remove_text: "Its credential is destroyed. Whatever uses this connection stops working at once. This cannot be undone.",
     remove_revoke: "Also take the access back at {provider}",
     remove_revoke_hint: "What was granted there ends too, for everything that uses the same grant.",
+    remove_by_hand: "Keystead cannot take the access back at {provider}. To be safe, do it yourself.",
+    remove_there: "Take it back there",
     remove_button: "Remove it",
     remove_keep: "Keep it",
 
@@ -126,6 +128,7 @@ pub(crate) const EN: Texts = Texts {
     did_disabled: "Disabled. It is not used until you enable it.",
     did_enabled: "Enabled.",
     did_removed: "Removed. Its credential was destroyed.",
+    did_revoked: "Removed. The service is being asked to take the access back.",
     did_connected: "Connected.",
     odd_field: "“{field}” does not look as usual. It was saved; if the connection does not work, check it.",
     old_field: "“{field}” is of an older form that {provider} may stop accepting. It was saved.",

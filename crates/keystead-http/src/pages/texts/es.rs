@@ -95,6 +95,8 @@ pub(crate) const ES: Texts = Texts {
     remove_text: "Su credencial se destruye. Lo que use esta integración deja de funcionar enseguida. No se puede deshacer.",
     remove_revoke: "Retirar también el acceso en {provider}",
     remove_revoke_hint: "Lo que se concedió allí también termina, para todo lo que use la misma concesión.",
+    remove_by_hand: "Keystead no puede retirar el acceso en {provider}. Para mayor seguridad, hazlo tú.",
+    remove_there: "Retirarlo allí",
     remove_button: "Quitarla",
     remove_keep: "Conservarla",
 
@@ -126,6 +128,7 @@ pub(crate) const ES: Texts = Texts {
     did_disabled: "Deshabilitada. No se usa hasta que la habilites.",
     did_enabled: "Habilitada.",
     did_removed: "Quitada. Su credencial se ha destruido.",
+    did_revoked: "Quitada. Se está pidiendo al servicio que retire el acceso.",
     did_connected: "Conectada.",
     odd_field: "«{field}» no tiene el aspecto habitual. Se ha guardado; si la integración no funciona, revísalo.",
     old_field: "«{field}» tiene una forma antigua que {provider} puede dejar de aceptar. Se ha guardado.",
