@@ -7,6 +7,7 @@
 //! Deliberately not here: SQL, routes, wire types.
 
 mod actor;
+mod ask;
 mod audit;
 mod broker;
 pub mod callers;
@@ -31,6 +32,7 @@ mod page;
 mod permit;
 mod proxy;
 mod renew;
+mod resources;
 mod reveal;
 mod revoke;
 mod rollback;

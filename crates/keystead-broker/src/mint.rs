@@ -8,15 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header};
+use http::{Method, Request};
 use keystead_core::provider::{
-    Config, Fields, MintedToken, ResultClass, TokenRequest, mint_request, read_token_response,
+    Config, Fields, MintedToken, ProviderRequest, ResultClass, TokenRequest, mint_request,
+    read_token_response,
 };
 use keystead_core::seal::{Kind, Place};
 use keystead_core::time::Time;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
+use crate::ask::request;
 use crate::broker::Broker;
 use crate::error::Error;
 use crate::integrations::Loaded;
@@ -174,7 +176,7 @@ impl Broker {
             .client()
             .fetch(token_request(ask)?, FetchLimits::default())
             .await?;
-        // The answer holds a token: it is wiped with the buffer it came in as far as that is ours.
+        // The answer holds a token, and is wiped with its buffer.
         let status = answer.status().as_u16();
         Ok(
             match read_token_response(test, status, answer.body(), self.clock().now()) {
@@ -195,21 +197,11 @@ pub(crate) fn token_request(ask: TokenRequest) -> Result<Request<Bytes>, Error> 
         headers,
         body,
     } = ask;
-    let uri = format!(
-        "{}://{}{path}",
-        destination.dial.scheme(),
-        destination.dial.authority()
-    );
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(uri)
-        .body(Bytes::copy_from_slice(&body))
-        .map_err(|_| Error::Credential {
-            reason: "the token endpoint cannot be named with this credential".into(),
-        })?;
-    *request.headers_mut() = headers;
-    let host = HeaderValue::from_str(&destination.host_header)
-        .map_err(|_| Error::internal("a host that is no header value"))?;
-    request.headers_mut().insert(header::HOST, host);
-    Ok(request)
+    request(ProviderRequest {
+        destination,
+        method: Method::POST,
+        path,
+        headers,
+        body,
+    })
 }

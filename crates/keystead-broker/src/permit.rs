@@ -38,6 +38,8 @@ pub(crate) enum Use {}
 pub(crate) enum Reveal {}
 /// Trying it at the provider.
 pub(crate) enum Test {}
+/// Looking at what it is good for.
+pub(crate) enum Look {}
 /// Renewing the tokens that its owner granted.
 pub(crate) enum Renew {}
 /// Connecting its account, for which its own app is needed.
@@ -56,6 +58,9 @@ impl Opening for Consent {
 }
 impl Opening for Test {
     const ACTION: Action = Action::Test;
+}
+impl Opening for Look {
+    const ACTION: Action = Action::Info;
 }
 impl Opening for Renew {
     const ACTION: Action = Action::Rotate;

@@ -41,7 +41,8 @@ pub struct Entry {
     pub target: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
-    /// Why, in a word or a short clause of ours; never text of a caller or an upstream.
+    /// Why, in a word or a short clause of ours; of a caller or an upstream at most the key of a
+    /// resource, in its checked form.
     pub reason: Option<Cow<'static, str>>,
     /// The credential version that was opened or made.
     pub version: Option<u64>,

@@ -18,6 +18,7 @@ mod mint;
 mod model;
 pub mod oauth;
 mod parse;
+pub mod resources;
 mod revoke;
 pub(crate) mod template;
 mod test_call;

@@ -156,7 +156,7 @@ impl Call {
         doing: Doing,
         what: &'static str,
     ) -> Result<T, Fault> {
-        let text = self.path_text().await;
+        let text = self.path_text("id").await;
         match text.parse() {
             Ok(id) => Ok(id),
             Err(_) => Err(self
@@ -165,12 +165,12 @@ impl Call {
         }
     }
 
-    /// The `{id}` of the path as it was sent, percent-decoded.
-    pub(crate) async fn path_text(&mut self) -> String {
+    /// A part of the path as it was sent, percent-decoded.
+    pub(crate) async fn path_text(&mut self, name: &str) -> String {
         match RawPathParams::from_request_parts(&mut self.parts, &()).await {
             Ok(params) => params
                 .iter()
-                .next()
+                .find(|(own, _)| *own == name)
                 .map(|(_, value)| value.to_owned())
                 .unwrap_or_default(),
             Err(_) => String::new(),

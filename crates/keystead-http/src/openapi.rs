@@ -21,7 +21,7 @@ use crate::face::{Route, Shared};
 use crate::problem::{FieldProblem, Problem, SdkError};
 use crate::routes::{
     audit::*, connect::*, integrations::*, keys::*, members::*, oauth::*, providers::*,
-    revocations::*, system::*, tenants::*,
+    resources::*, revocations::*, system::*, tenants::*,
 };
 use crate::routes::{no_method, no_route, outside};
 
@@ -64,6 +64,7 @@ operations! {
     list_providers find_provider
     list_integrations create_integration find_integration update_integration delete_integration
     test_integration reveal_integration
+    list_resources fetch_resource_credentials
     create_connect_session
     begin_authorization complete_authorization receive_authorization
     begin_device_authorization poll_device_authorization
@@ -191,6 +192,7 @@ const CHANGING: &[u16] = &[400, 401, 403, 404, 409, 412, 422, 429, 500, 503];
 const WRITING: &[u16] = &[
     400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 500, 503,
 ];
+const ASKING: &[u16] = &[400, 401, 403, 404, 409, 422, 429, 500, 502, 503, 504];
 const CONNECTING: &[u16] = &[400, 401, 403, 404, 409, 422, 429, 500, 503];
 const EXCHANGING: &[u16] = &[
     400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504,
@@ -249,8 +251,10 @@ refusals! {
     Writing = WRITING;
     /// How an operation that begins to connect an account may be refused.
     Connecting = CONNECTING;
-    /// How an operation that asks a provider for tokens may be refused.
+    /// How an operation that asks a provider, with a body, may be refused.
     Exchanging = EXCHANGING;
+    /// How an operation that asks a provider may be refused.
+    Asking = ASKING;
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub(crate) mod keys;
 pub(crate) mod members;
 pub(crate) mod oauth;
 pub(crate) mod providers;
+pub(crate) mod resources;
 pub(crate) mod revocations;
 pub(crate) mod system;
 pub(crate) mod tenants;

@@ -9,6 +9,7 @@ mod connect;
 mod keys;
 mod oauth;
 mod providers;
+mod resources;
 mod revocations;
 
 use keystead_broker as broker;
@@ -25,6 +26,7 @@ pub(crate) use connect::{ConnectSession, NewConnectSession};
 pub(crate) use keys::{CreatedKey, Key, NewKey};
 pub(crate) use oauth::{Back, Device, DevicePoll, NewDevice, Started};
 pub(crate) use providers::Provider;
+pub(crate) use resources::{Resource, ResourceCredentials, WantedCredentials};
 pub(crate) use revocations::{Batch, BatchPage, NewRevocation, Preview, Revoked};
 
 fn time(at: Time) -> String {

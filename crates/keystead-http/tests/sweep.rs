@@ -39,6 +39,7 @@ const EXPECTED: &[(&str, u16, u16)] = &[
     ("find_integration", 404, 200),
     ("find_proof", 200, 403),
     ("find_provider", 200, 200),
+    ("fetch_resource_credentials", 404, 403),
     ("find_receipt", 404, 200),
     ("find_revocation", 404, 200),
     ("find_verifier_key", 200, 200),
@@ -52,6 +53,7 @@ const EXPECTED: &[(&str, u16, u16)] = &[
     ("list_keys", 404, 404),
     ("list_members", 200, 200),
     ("list_providers", 200, 200),
+    ("list_resources", 404, 409), // what a viewer sees, this provider has none of
     ("list_revocations", 200, 200),
     ("list_tenants", 404, 404),
     ("poll_device_authorization", 404, 404),
@@ -91,6 +93,7 @@ fn body(id: &str) -> Value {
         "create_connect_session" => json!({}),
         "complete_authorization" => json!({"state": "forged", "code": "canary"}),
         "begin_device_authorization" => json!({"name": "x"}),
+        "fetch_resource_credentials" => json!({}),
         "create_tenant" => json!({"name": "x"}),
         "create_revocation" => json!({"tenant": "acme"}),
         "create_key" => json!({"kind": "service", "name": "x", "scopes": ["use"]}),
@@ -170,6 +173,7 @@ impl Acme {
             .replace("{id}", id)
             .replace("{type}", "openai")
             .replace("{path}", "v1/models")
+            .replace("{key}", "session")
     }
 }
 
@@ -285,6 +289,8 @@ async fn a_foreign_thing_and_a_missing_one_are_not_told_apart() {
         ("DELETE", ""),
         ("POST", "/test"),
         ("POST", "/reveal"),
+        ("GET", "/resources"),
+        ("POST", "/resources/session/credentials"),
     ] {
         let mut answers = Vec::new();
         for id in [

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -18,6 +18,7 @@ use keystead_core::egress::Guard;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
 
 use super::dial::{Dialler, Offer};
 use super::{NetError, RequestBody, Resolver, SystemResolver, Waited};
@@ -155,7 +156,8 @@ impl Client {
         }
     }
 
-    /// A whole exchange within `limits`: for calls of Keystead's own. A redirect is an answer.
+    /// A whole exchange within `limits`: for calls of Keystead's own. A redirect is an answer. The
+    /// body, which may hold a secret, is wiped when it is dropped.
     ///
     /// # Errors
     /// [`NetError`]; `ResponseTooLarge` also for a length that is only announced.
@@ -171,17 +173,18 @@ impl Client {
             if body.size_hint().lower() > limits.max_body as u64 {
                 return Err(NetError::ResponseTooLarge);
             }
-            let mut read = BytesMut::new();
+            let said = usize::try_from(body.size_hint().lower()).unwrap_or(0);
+            let mut read = Zeroizing::new(Vec::with_capacity(said));
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|_| NetError::Closed)?;
                 if let Some(data) = frame.data_ref() {
                     if read.len() + data.len() > limits.max_body {
                         return Err(NetError::ResponseTooLarge);
                     }
-                    read.extend_from_slice(data);
+                    extend(&mut read, data);
                 }
             }
-            Ok(Response::from_parts(head, read.freeze()))
+            Ok(Response::from_parts(head, Bytes::from_owner(read)))
         };
         match timeout_at(deadline, whole).await {
             Ok(Err(NetError::Timeout(Waited::Head))) | Err(_) => {
@@ -195,4 +198,15 @@ impl Client {
     pub(super) fn pool(&self, upgrade: bool) -> &Pool<Dialler, RequestBody> {
         if upgrade { &self.upgrades } else { &self.pool }
     }
+}
+
+/// Appends; what has to move is wiped where it was.
+fn extend(read: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
+    let needed = read.len() + data.len();
+    if needed > read.capacity() {
+        let mut roomier = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two()));
+        roomier.extend_from_slice(read);
+        *read = roomier;
+    }
+    read.extend_from_slice(data);
 }

@@ -117,10 +117,23 @@ pub fn mint_request(
     now: Time,
 ) -> Result<TokenRequest, MintError> {
     let mode = fields.mode(provider).ok_or(MintError::Credential)?;
-    let mint = mode.mint.as_ref().ok_or(MintError::Credential)?;
+    mode.mint.as_ref().ok_or(MintError::Credential)?;
     let scope = provider
         .token_scope(fields, config, host)
         .ok_or(MintError::Scope)?;
+    mint_request_for(provider, fields, config, &scope, now)
+}
+
+/// The request that buys a token with that scope.
+pub(super) fn mint_request_for(
+    provider: &Provider,
+    fields: &Fields,
+    config: &Config,
+    scope: &str,
+    now: Time,
+) -> Result<TokenRequest, MintError> {
+    let mode = fields.mode(provider).ok_or(MintError::Credential)?;
+    let mint = mode.mint.as_ref().ok_or(MintError::Credential)?;
     let field = |name: &str| fields.get(name).ok_or(MintError::Credential);
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -166,7 +179,7 @@ pub fn mint_request(
                 ClientAuth::None => pairs.push(("client_id", id)),
             }
             if !scope.is_empty() {
-                pairs.push(("scope", &scope));
+                pairs.push(("scope", scope));
             }
             let further: Vec<(&str, String)> = form
                 .iter()
@@ -181,17 +194,11 @@ pub fn mint_request(
             body::form(&pairs)
         }
         Mint::GithubApp { .. } => {
-            // Lives at most ten minutes; begins a minute ago, for a clock that is ahead.
-            let claims = json!({
-                "exp": now.seconds() + 540,
-                "iat": now.seconds() - 60,
-                "iss": field("app_id")?,
-            });
-            let header = json!({"alg": "RS256", "typ": "JWT"});
-            let jwt = sign_rs256(field("private_key")?, &header, &claims)?;
-            let mut bearer = Zeroizing::new(String::with_capacity("Bearer ".len() + jwt.len()));
+            let jwt = app_token(fields, now)?;
+            let mut bearer =
+                Zeroizing::new(String::with_capacity("Bearer ".len() + jwt.token.len()));
             bearer.push_str("Bearer ");
-            bearer.push_str(&jwt);
+            bearer.push_str(&jwt.token);
             let mut value = HeaderValue::from_str(&bearer).map_err(|_| MintError::PrivateKey)?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -211,6 +218,23 @@ pub fn mint_request(
         path,
         headers,
         body: form,
+    })
+}
+
+/// The token that a GitHub App shows for itself.
+pub(super) fn app_token(fields: &Fields, now: Time) -> Result<MintedToken, MintError> {
+    let field = |name: &str| fields.get(name).ok_or(MintError::Credential);
+    // Lives at most ten minutes; begins a minute ago, for a clock that is ahead.
+    let expires_at = now.plus_seconds(540);
+    let claims = json!({
+        "exp": expires_at.seconds(),
+        "iat": now.seconds() - 60,
+        "iss": field("app_id")?,
+    });
+    let header = json!({"alg": "RS256", "typ": "JWT"});
+    Ok(MintedToken {
+        token: sign_rs256(field("private_key")?, &header, &claims)?,
+        expires_at,
     })
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::mint::Mint;
 use super::oauth::OAuth;
+use super::resources::Resources;
 use super::revoke::Revoke;
 use super::test_call::TestCall;
 use super::usage::{Price, Usage};
@@ -126,6 +127,9 @@ pub struct Mode {
     /// How it is taken back at the provider.
     #[serde(default)]
     pub revoke: Option<Revoke>,
+    /// What it is good for beside calls.
+    #[serde(default)]
+    pub resources: Option<Resources>,
 }
 
 /// Pages of the vendor's, for people.

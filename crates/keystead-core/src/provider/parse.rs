@@ -179,6 +179,7 @@ impl Provider {
         self.check_mint(&key, mode)?;
         self.check_oauth(&key, mode)?;
         self.check_revoke(&key, mode)?;
+        self.check_resources(&key, mode)?;
         match mode.test.as_ref().or(self.test.as_ref()) {
             Some(test) => self.check_test(&key, mode, test),
             None => Err(format!(

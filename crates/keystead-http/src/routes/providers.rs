@@ -27,7 +27,7 @@ pub(crate) async fn list_providers(mut call: Call) -> Answer {
 pub(crate) async fn find_provider(mut call: Call) -> Answer {
     call.no_query(Doing(Action::Info, TargetKind::Provider))
         .await?;
-    let id = call.path_text().await;
+    let id = call.path_text("id").await;
     let provider = call.shared.broker.find_provider(&call.ctx, &id).await?;
     Ok(ok(wire::Provider::from(&*provider)))
 }

@@ -44,6 +44,31 @@ impl Json {
         (!matches!(value, Json::Null)).then_some(value)
     }
 
+    /// A text.
+    pub(in crate::provider) fn text(text: impl Into<String>) -> Json {
+        Json::Text(Zeroizing::new(text.into()))
+    }
+
+    /// A list of texts.
+    pub(in crate::provider) fn list<'t>(texts: impl IntoIterator<Item = &'t str>) -> Json {
+        Json::List(texts.into_iter().map(Json::text).collect())
+    }
+
+    /// An object of these members.
+    pub(in crate::provider) fn object<'n>(
+        members: impl IntoIterator<Item = (&'n str, Json)>,
+    ) -> Json {
+        let named = |(name, value): (&str, Json)| (name.to_owned(), value);
+        Json::Object(members.into_iter().map(named).collect())
+    }
+
+    pub(in crate::provider) fn as_u64(&self) -> Option<u64> {
+        match self {
+            Json::Number(number) => number.as_u64(),
+            _ => None,
+        }
+    }
+
     pub(in crate::provider) fn as_text(&self) -> Option<&str> {
         match self {
             Json::Text(text) => Some(text),
