@@ -140,7 +140,7 @@ impl Broker {
         };
         let until = Instant::now() + ERRAND;
         while let Some(call) = errand.next(&asking()).map_err(told)? {
-            let answer = self.ask_provider(call, until).await?;
+            let answer = self.call_within(call, until).await?;
             let answer = Answer {
                 status: answer.status().as_u16(),
                 headers: answer.headers(),
@@ -152,7 +152,7 @@ impl Broker {
     }
 
     /// One call. Its answer is wiped when it is dropped.
-    async fn ask_provider(
+    async fn call_within(
         &self,
         call: ProviderRequest,
         until: Instant,

@@ -284,13 +284,13 @@ async fn a_foreign_thing_and_a_missing_one_are_not_told_apart() {
     let house = House::new().await;
     let acme = Acme::new(&house).await;
     let bob = house.jwt("bob", "globex", Role::Owner);
-    for (method, end) in [
-        ("GET", ""),
-        ("DELETE", ""),
-        ("POST", "/test"),
-        ("POST", "/reveal"),
-        ("GET", "/resources"),
-        ("POST", "/resources/session/credentials"),
+    for (method, end, body) in [
+        ("GET", "", Value::Null),
+        ("DELETE", "", Value::Null),
+        ("POST", "/test", Value::Null),
+        ("POST", "/reveal", Value::Null),
+        ("GET", "/resources", Value::Null),
+        ("POST", "/resources/session/credentials", json!({})),
     ] {
         let mut answers = Vec::new();
         for id in [
@@ -303,7 +303,7 @@ async fn a_foreign_thing_and_a_missing_one_are_not_told_apart() {
                     &bob,
                     method,
                     &format!("/api/integrations/{id}{end}"),
-                    Value::Null,
+                    body.clone(),
                 )
                 .await;
             let mut problem = answer.json();

@@ -9,3 +9,4 @@ pub mod postgres;
 pub mod process;
 pub mod token_server;
 pub mod upstream;
+pub mod vendors;

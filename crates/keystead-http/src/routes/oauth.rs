@@ -74,7 +74,7 @@ pub(crate) fn bind(shared: &Shared, mut answer: Response, secret: &str) -> Respo
     responses((status = 200, description = "Where to send the browser", body = wire::Started,
         headers(("Set-Cookie" = String, description = "Binds the flow to this browser, where it comes back to Keystead"))), Connecting))]
 pub(crate) async fn begin_authorization(mut call: Call) -> Answer {
-    let type_ = call.path_text().await;
+    let type_ = call.path_text("type").await;
     let known = &["integration", "name", "config", "redirect_uri"];
     let (begin, uri) = call
         .query(DOING, known, |query| {
@@ -140,7 +140,7 @@ pub(crate) async fn complete_authorization(mut call: Call) -> Answer {
     request_body = wire::NewDevice,
     responses((status = 200, description = "What to type, and where", body = wire::Device), Exchanging))]
 pub(crate) async fn begin_device_authorization(mut call: Call) -> Answer {
-    let type_ = call.path_text().await;
+    let type_ = call.path_text("type").await;
     call.no_query(DOING).await?;
     let new: wire::NewDevice = call.body(DOING).await?;
     let begin = Begin {

@@ -5,7 +5,7 @@ import os
 import sys
 
 # Exactly the calls below. Read when moto is imported.
-FREE = 3
+FREE = 5
 os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = str(FREE)
 
 import boto3
@@ -27,6 +27,9 @@ iam = boto3.client(
 iam.create_user(UserName="backend")
 everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 iam.put_user_policy(UserName="backend", PolicyName="all", PolicyDocument=json.dumps(everything))
+trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}]}
+role = iam.create_role(RoleName="reader", AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+iam.put_role_policy(RoleName="reader", PolicyName="all", PolicyDocument=json.dumps(everything))
 key = iam.create_access_key(UserName="backend")["AccessKey"]
 print(
     json.dumps(
@@ -34,6 +37,7 @@ print(
             "url": url,
             "access_key_id": key["AccessKeyId"],
             "secret_access_key": key["SecretAccessKey"],
+            "role": role["Arn"],
         }
     ),
     flush=True,

@@ -7,15 +7,17 @@ use serde_json::{Value, json};
 use crate::rig::{House, PATIENCE, python, settled};
 
 /// moto as AWS: exactly the set-up's calls are free, then every call has to be signed by a user's key.
-struct Aws {
+pub(crate) struct Aws {
     _server: Process,
-    url: String,
+    pub(crate) url: String,
     access_key_id: String,
-    secret_access_key: String,
+    pub(crate) secret_access_key: String,
+    /// A role that the key's user may take on.
+    pub(crate) role: String,
 }
 
 impl Aws {
-    fn start() -> Aws {
+    pub(crate) fn start() -> Aws {
         let server = Process::start(&mut python("aws_server.py"));
         let line = server.line(|line| line.starts_with('{'), PATIENCE);
         let line = line.unwrap_or_else(|| panic!("no AWS: {}", server.stderr()));
@@ -25,11 +27,12 @@ impl Aws {
             url: text("url"),
             access_key_id: text("access_key_id"),
             secret_access_key: text("secret_access_key"),
+            role: text("role"),
             _server: server,
         }
     }
 
-    fn integration(&self, name: &str, secret: &str) -> Value {
+    pub(crate) fn integration(&self, name: &str, secret: &str) -> Value {
         json!({"name": name, "type": "aws_access_key",
             "credentials": {"access_key_id": self.access_key_id, "secret_access_key": secret}})
     }

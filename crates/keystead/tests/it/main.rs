@@ -14,6 +14,7 @@ mod endings;
 mod main_job;
 mod nodes;
 mod providers;
+mod resources;
 mod revocation;
 mod rig;
 mod scarcity;
