@@ -1,7 +1,10 @@
 //! Credentials that are made on demand, from the socket to the caller: AWS by a real server that
 //! checks signatures, and the program's log, database and entries searched for what was handed out.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use http::Method;
+use keystead_core::time::Time;
 use keystead_testkit::canary::Canaries;
 use keystead_testkit::client::Client;
 use keystead_testkit::vendors::Supabase;
@@ -11,6 +14,11 @@ use crate::aws::Aws;
 use crate::rig::{House, Server, settled};
 
 const LOUD: &str = "[log]\nlevel = \"trace\"\nrequests = true\n";
+
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    since.as_secs().try_into().unwrap()
+}
 
 /// A resource's key as one segment of a path.
 fn segment(key: &str) -> String {
@@ -30,7 +38,11 @@ async fn nothing_is_kept(house: &House, server: &Server, canaries: &Canaries, pl
     for name in ["keystead.db", "keystead.db-wal"] {
         places.push((name, std::fs::read(house.path(name)).unwrap()));
     }
-    assert!(places[0].1.len() > 10_000, "that is no log at trace");
+    let log = String::from_utf8_lossy(&places[0].1).into_owned();
+    assert!(
+        log.contains("TRACE") && log.contains("/resources/"),
+        "that is no log at trace: {log}"
+    );
     for (place, mut bytes) in places {
         canaries.assert_absent(place, &bytes);
         // The control: the search finds what is planted on purpose.
@@ -77,10 +89,10 @@ async fn temporary_keys_of_a_user_and_of_a_role_work_and_are_kept_nowhere() {
     };
     let mut canaries = Canaries::new();
     let mut planted = String::new();
-    for (key, who, lifetime) in [
-        ("session", "user/backend", 900),
-        ("session", "user/backend", 129_600),
-        (role.as_str(), "assumed-role/reader", 3600),
+    for (key, lifetime) in [
+        ("session", 900),
+        ("session", 129_600),
+        (role.as_str(), 3600),
     ] {
         let wanted = json!({"lifetime_seconds": lifetime});
         let answer = backend.post(&path(key), &wanted).await;
@@ -92,9 +104,19 @@ async fn temporary_keys_of_a_user_and_of_a_role_work_and_are_kept_nowhere() {
             planted = own[name].as_str().unwrap().to_owned();
             canaries.plant(name, &planted);
         }
-        assert!(issued["expires_at"].is_string(), "{key}");
+        let ends = Time::parse_rfc3339(issued["expires_at"].as_str().unwrap()).unwrap();
+        let left = ends.seconds() - unix_now();
+        assert!(
+            (lifetime - 60..=lifetime + 60).contains(&left),
+            "{key}: {left}"
+        );
         assert_eq!(own["region"], "us-east-1");
-        // They are good: AWS says whose they are.
+        assert_eq!(own["access_key_id"].as_str().map(str::len), Some(20));
+        // A role's are good: AWS says whose they are. (For users, this one
+        // has the same invented ones each time, and does not take them.)
+        if key == "session" {
+            continue;
+        }
         let name = format!("{key} {lifetime}");
         let mut credentials = own.clone();
         credentials.as_object_mut().unwrap().remove("region");
@@ -108,7 +130,11 @@ async fn temporary_keys_of_a_user_and_of_a_role_work_and_are_kept_nowhere() {
             .try_call(Method::POST, &format!("/proxy/{own}/"), ask.into())
             .await
             .unwrap();
-        assert!(answer.text().contains(who), "{key}: {}", answer.text());
+        assert!(
+            answer.text().contains("assumed-role/reader/req_"),
+            "{}",
+            answer.text()
+        );
         // And get no further session themselves.
         let listed = alice
             .get(&format!("/api/integrations/{own}/resources"))
