@@ -122,7 +122,7 @@ impl State {
             return refused(401, "A JSON web token could not be decoded");
         };
         let times = claims["exp"].as_i64().zip(claims["iat"].as_i64());
-        if claims["iss"] != APP || !times.is_some_and(|(exp, iat)| exp - iat <= 660) {
+        if claims["iss"] != APP || times.is_none_or(|(exp, iat)| exp - iat > 660) {
             return refused(
                 401,
                 "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires",
