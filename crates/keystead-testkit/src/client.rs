@@ -22,6 +22,7 @@ pub struct Client {
     client: legacy::Client<HttpConnector, Full<Bytes>>,
     url: String,
     headers: HeaderMap,
+    patience: Duration,
 }
 
 /// An answer, read to its end.
@@ -65,7 +66,15 @@ impl Client {
             client: legacy::Client::builder(TokioExecutor::new()).build_http(),
             url: url.to_owned(),
             headers: HeaderMap::new(),
+            patience: PATIENCE,
         }
+    }
+
+    /// The same, which waits for so long.
+    pub fn patient(&self, patience: Duration) -> Client {
+        let mut other = self.clone();
+        other.patience = patience;
+        other
     }
 
     /// The same with a token.
@@ -101,7 +110,7 @@ impl Client {
         *request.method_mut() = method;
         *request.uri_mut() = format!("{}{path}", self.url).parse().expect("a path");
         *request.headers_mut() = self.headers.clone();
-        tokio::time::timeout(PATIENCE, self.client.request(request))
+        tokio::time::timeout(self.patience, self.client.request(request))
             .await
             .map_err(|_| "no answer".to_owned())?
             .map_err(|fault| format!("{fault:?}"))
@@ -115,7 +124,7 @@ impl Client {
         body: Bytes,
     ) -> Result<Answer, String> {
         let (head, body) = self.send(method, path, body).await?.into_parts();
-        let body = tokio::time::timeout(PATIENCE, body.collect())
+        let body = tokio::time::timeout(self.patience, body.collect())
             .await
             .map_err(|_| "the answer does not end".to_owned())?
             .map_err(|fault| fault.to_string())?;

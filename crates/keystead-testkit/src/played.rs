@@ -82,8 +82,10 @@ pub enum Answer {
     WellPlayed,
     /// So; the call has no effect then.
     With(Reply),
-    /// Not at all, until it is told otherwise.
+    /// Not at all, until it is told otherwise; the call has its effect at once.
     Hang,
+    /// Not at all, and the call has no effect; when it is told otherwise, by closing the connection.
+    Stall,
     /// By closing the connection; the call has no effect.
     Reset,
     /// By closing the connection when all is done: the answer is lost.
@@ -331,12 +333,19 @@ async fn serve(stage: Arc<Stage>, request: Request<Incoming>) -> io::Result<Resp
         return Ok(response(reply));
     }
     let mut answers = stage.answers.subscribe();
+    let stalls = |all: &BTreeMap<Door, Answer>| matches!(all.get(&door), Some(Answer::Stall));
+    if stalls(&answers.borrow()) {
+        let _ = answers.wait_for(|all| !stalls(all)).await;
+        return Err(io::Error::other("as it was told"));
+    }
     let hangs = |all: &BTreeMap<Door, Answer>| matches!(all.get(&door), Some(Answer::Hang));
     let answers = answers.wait_for(|all| !hangs(all)).await;
     let answer = answers.map_err(io::Error::other)?.get(&door).cloned();
     match answer {
         Some(Answer::With(reply)) => Ok(response(reply)),
-        Some(Answer::Reset | Answer::Lost) => Err(io::Error::other("as it was told")),
+        Some(Answer::Reset | Answer::Lost | Answer::Stall) => {
+            Err(io::Error::other("as it was told"))
+        }
         Some(Answer::WellPlayed | Answer::Hang) | None => Ok(response(reply)),
     }
 }
@@ -353,7 +362,10 @@ impl Stage {
     /// Whether calls at that door have no effect.
     fn is_told(&self, door: Door) -> bool {
         let answers = self.answers.borrow();
-        matches!(answers.get(&door), Some(Answer::With(_) | Answer::Reset))
+        matches!(
+            answers.get(&door),
+            Some(Answer::With(_) | Answer::Stall | Answer::Reset)
+        )
     }
 
     /// What the definition says about a call.

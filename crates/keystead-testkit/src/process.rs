@@ -115,10 +115,29 @@ impl Process {
         drop(self.child.stdin.take());
     }
 
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let _ = kill_process(id.expect("a child has an id"), signal);
+    }
+
     /// Asks it to end.
     pub fn terminate(&self) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let _ = kill_process(id.expect("a child has an id"), Signal::TERM);
+        self.signal(Signal::TERM);
+    }
+
+    /// What Ctrl-C sends.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Stands it still, wherever it is.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
     }
 
     /// Sets how large a file it may write, or how many files it may have open; `None` is any.
