@@ -159,6 +159,9 @@ pub(crate) struct Provider {
 pub(crate) struct Providers {
     pub(crate) folder: Option<PathBuf>,
     pub(crate) dangerous_allow_override: bool,
+    /// Files that a command brings along: name and text.
+    #[serde(skip)]
+    pub(crate) brought: Vec<(String, String)>,
 }
 
 /// How often who may ask.

@@ -1,8 +1,11 @@
-//! A sample provider on loopback for `keystead dev`: OpenAI-shaped, and strict: it takes one key
-//! and refuses every other as the real one does.
+//! A sample provider on loopback for `keystead dev`: OpenAI-shaped, with a consent page beside it, and
+//! strict: it takes one key and its own tokens, and refuses every other as real ones do.
+
+mod consent;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -17,8 +20,15 @@ use hyper_util::server::conn::auto;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use consent::Consents;
+
 /// The key that the sample provider takes. It opens nothing but the sample.
 pub(crate) const SAMPLE_KEY: &str = "sk-sample-key-of-the-loopback-provider-0000";
+
+/// How it is connected by consent: the provider's id, its file, and the app that it knows.
+pub(crate) const SAMPLE: &str = "sample";
+pub(crate) const SAMPLE_FILE: &str = include_str!("sample.toml");
+pub(crate) use consent::CLIENT_ID;
 
 const ANSWER: [&str; 6] = ["Your ", "key ", "never ", "left ", "the ", "broker."];
 const BODY_MOST: usize = 1 << 20;
@@ -26,17 +36,21 @@ const BODY_MOST: usize = 1 << 20;
 type Words = stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>;
 type Body = Either<Full<Bytes>, StreamBody<Words>>;
 
-/// Starts it on a free port of loopback; it lives as long as the process.
-pub(crate) async fn start() -> anyhow::Result<SocketAddr> {
+/// Starts it on a free port of loopback; it lives as long as the process. `home` is what browsers
+/// call Keystead.
+pub(crate) async fn start(home: &str) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
         .context("the sample provider could not listen")?;
     let address = listener.local_addr()?;
+    let consents = Arc::new(Consents::new(format!("{home}/oauth/callback")));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            let consents = consents.clone();
             tokio::spawn(async move {
+                let service = service_fn(move |request| answer(consents.clone(), request));
                 let _ = auto::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service_fn(answer))
+                    .serve_connection(TokioIo::new(stream), service)
                     .await;
             });
         }
@@ -44,30 +58,38 @@ pub(crate) async fn start() -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let presented = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    if presented.and_then(|value| value.strip_prefix("Bearer ")) != Some(SAMPLE_KEY) {
-        let error = json!({"error": {"message": "Incorrect API key provided.", "type": "invalid_request_error", "param": null, "code": "invalid_api_key"}});
-        return Ok(reply(StatusCode::UNAUTHORIZED, &error));
-    }
+async fn answer(
+    consents: Arc<Consents>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
+    let presented = parts
+        .headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
+    let whole = Limited::new(body, BODY_MOST).collect().await;
+    let body = whole.map(|whole| whole.to_bytes()).unwrap_or_default();
     Ok(match (&parts.method, parts.uri.path()) {
+        (&Method::GET | &Method::POST, "/authorize") => {
+            let query = parts.uri.query().unwrap_or_default();
+            consents.authorize(&parts.method, query, &body)
+        }
+        (&Method::POST, "/token") => consents.token(&body),
+        (&Method::POST, "/revoke") => consents.revoke(&body),
+        (&Method::GET, "/me") if presented.is_some_and(|token| consents.knows(token)) => {
+            reply(StatusCode::OK, &json!({"account": "sample"}))
+        }
+        _ if presented != Some(SAMPLE_KEY) => {
+            let error = json!({"error": {"message": "Incorrect API key provided.", "type": "invalid_request_error", "param": null, "code": "invalid_api_key"}});
+            reply(StatusCode::UNAUTHORIZED, &error)
+        }
         (&Method::GET, "/v1/models") => reply(
             StatusCode::OK,
             &json!({"object": "list", "data": [{"id": "sample-1", "object": "model"}]}),
         ),
         (&Method::POST, "/v1/chat/completions") => {
-            let whole = Limited::new(body, BODY_MOST)
-                .collect()
-                .await
-                .map(|whole| whole.to_bytes());
-            let asked: Value = whole
-                .ok()
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-                .unwrap_or_default();
+            let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
             if asked["stream"] == true {
                 streamed()
             } else {
@@ -82,12 +104,14 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
 }
 
 fn reply(status: StatusCode, json: &Value) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::new(Bytes::from(json.to_string()))));
+    text(status, "application/json", &json.to_string())
+}
+
+fn text(status: StatusCode, kind: &'static str, text: &str) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(text.to_owned()))));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/json"),
-    );
+    let kind = header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 

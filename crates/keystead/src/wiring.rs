@@ -68,8 +68,11 @@ pub(crate) fn client(config: &Config) -> anyhow::Result<Client> {
 /// The providers: the embedded ones, those of the folder, and what the operator sets of them.
 pub(crate) fn catalogue(config: &Config) -> anyhow::Result<Catalogue> {
     let mut catalogue = Catalogue::embedded()?;
+    let mut files = config.providers.brought.clone();
     if let Some(folder) = &config.providers.folder {
-        let files = read_folder(folder).context("[providers] folder")?;
+        files.extend(read_folder(folder).context("[providers] folder")?);
+    }
+    if !files.is_empty() {
         let files = files
             .iter()
             .map(|(name, text)| (name.as_str(), text.as_str()));

@@ -20,6 +20,8 @@ use crate::logs::{say, tell};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// No longer is waited for a person; a link and most codes are over by then.
 const WAIT_MOST: Duration = Duration::from_secs(30 * 60);
+/// A server that did not answer so often, one time after the other, is not waited for.
+const SILENT_MOST: u32 = 5;
 /// For the first trial of what was connected.
 const TRIAL_MOST: Duration = Duration::from_secs(30);
 
@@ -93,13 +95,15 @@ async fn by_device(api: &Api, command: &Connect, device: &Value) -> anyhow::Resu
     let path = format!("/api/oauth/device/{}", text("id"));
     let mut wait = device["interval"].as_u64().unwrap_or(5);
     let polling = async {
+        let mut trouble = Trouble::default();
         loop {
             tokio::time::sleep(Duration::from_secs(wait)).await;
             let polled = match api.call(Method::POST, &path, None).await {
                 Ok(polled) => polled,
-                Err(fault) if is_passing(&fault) => continue,
+                Err(fault) if trouble.may_pass(&fault) => continue,
                 Err(fault) => return Err(fault),
             };
+            trouble = Trouble::default();
             match polled["status"].as_str() {
                 Some("completed") => return Ok(polled["integration"].clone()),
                 _ => wait = polled["interval"].as_u64().unwrap_or(wait),
@@ -129,13 +133,15 @@ async fn by_link(api: &Api, command: &Connect) -> anyhow::Result<Value> {
     );
     open(command, url);
     let looking = async {
+        let mut trouble = Trouble::default();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let all = match listed(api, &command.provider).await {
                 Ok(all) => all,
-                Err(fault) if is_passing(&fault) => continue,
+                Err(fault) if trouble.may_pass(&fault) => continue,
                 Err(fault) => return Err(fault),
             };
+            trouble = Trouble::default();
             let now = versions(&all);
             let is_new = |one: &&Value| {
                 let id = one["id"].as_str().unwrap_or_default();
@@ -156,13 +162,28 @@ fn late() -> anyhow::Error {
     Exit(1, "nobody connected it in time: begin again".to_owned()).into()
 }
 
-/// Whether the next try may go better.
-fn is_passing(fault: &anyhow::Error) -> bool {
-    let refused = fault.downcast_ref::<Refused>();
-    refused.is_some_and(|refused| {
+/// What went wrong since a look that did not.
+#[derive(Default)]
+struct Trouble {
+    silent: u32,
+}
+
+impl Trouble {
+    /// Whether the next look may go better.
+    fn may_pass(&mut self, fault: &anyhow::Error) -> bool {
+        let Some(refused) = fault.downcast_ref::<Refused>() else {
+            return false;
+        };
+        if refused.status == 503 && refused.code.is_none() {
+            self.silent += 1;
+            if self.silent == 1 {
+                tell("The server does not answer; looking again …");
+            }
+            return self.silent < SILENT_MOST;
+        }
         refused.code.as_deref() != Some("provider_answer_unusable")
             && matches!(refused.status, 429 | 502..=504)
-    })
+    }
 }
 
 async fn listed(api: &Api, provider: &str) -> anyhow::Result<Vec<Value>> {

@@ -1,6 +1,7 @@
 //! `keystead dev`: the newcomer's command. A server, a development issuer, two tenants (alice owns
 //! acme, bob owns globex), a sample provider, and the main job done once, line by line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use serde_json::{Value, json};
 use super::{serve, token, usage};
 use crate::api::Api;
 use crate::cli::Dev;
-use crate::config::{Config, LogFormat, SecretText};
+use crate::config::{Config, LogFormat, OAuthApp, SecretText};
 use crate::logs::{self, say};
-use crate::sample::{self, SAMPLE_KEY};
+use crate::sample::{self, SAMPLE, SAMPLE_FILE, SAMPLE_KEY};
 use crate::wiring;
 
 /// A day, less what a clock may be off.
@@ -46,20 +47,11 @@ pub(super) async fn run(file: Option<PathBuf>, dev: Dev) -> anyhow::Result<()> {
         .provider
         .get("openai")
         .is_some_and(|provider| provider.base_url.is_some());
-    if !own_provider {
-        let address = sample::start().await?;
-        config
-            .provider
-            .entry("openai".to_owned())
-            .or_default()
-            .base_url = Some(format!("http://{address}"));
-        config
-            .egress
-            .allow
-            .push(std::net::IpAddr::from([127, 0, 0, 1]).into());
-    }
     let issuer = token::issuer(&dev.data, true)?;
     let listener = serve::listen(&mut config).await?;
+    let home = config.server.checked_home()?;
+    let home = home.context("dev serves where browsers of this machine reach it")?;
+    bring_sample(&mut config, sample::start(&home).await?, own_provider);
     let broker = wiring::broker(&config, vec![issuer.settings()]).await?;
     let url = format!("http://{}", listener.local_addr()?);
     let hands = hands(&broker, &issuer, url).await?;
@@ -75,8 +67,9 @@ pub(super) async fn run(file: Option<PathBuf>, dev: Dev) -> anyhow::Result<()> {
         serve::serve_until(&config, broker.clone(), listener, until).await;
     };
     let job = async {
+        let link = connect_link(&hands).await?;
         if dev.json {
-            say(ready(&hands));
+            say(ready(&hands, &link));
         }
         if !dev.json || dev.once {
             show(&hands, own_provider, dev.json).await?;
@@ -85,7 +78,7 @@ pub(super) async fn run(file: Option<PathBuf>, dev: Dev) -> anyhow::Result<()> {
             drop(end);
         } else {
             if !dev.json {
-                farewell(&hands);
+                farewell(&hands, &link);
             }
             // Kept until the server ends: its drop is the sign to end.
             std::mem::forget(end);
@@ -99,6 +92,39 @@ pub(super) async fn run(file: Option<PathBuf>, dev: Dev) -> anyhow::Result<()> {
         }
     });
     failed.map_or(Ok(()), Err)
+}
+
+/// The sample provider, as itself; and as OpenAI, unless the file says where that is.
+fn bring_sample(config: &mut Config, address: SocketAddr, own_provider: bool) {
+    let file = (format!("{SAMPLE}.toml"), SAMPLE_FILE.to_owned());
+    config.providers.brought.push(file);
+    let app = OAuthApp {
+        client_id: sample::CLIENT_ID.to_owned(),
+        client_secret: None,
+        scopes: None,
+    };
+    config.oauth.insert(SAMPLE.to_owned(), app);
+    let played = if own_provider {
+        &[SAMPLE][..]
+    } else {
+        &[SAMPLE, "openai"]
+    };
+    for id in played {
+        let provider = config.provider.entry((*id).to_owned()).or_default();
+        provider.base_url = Some(format!("http://{address}"));
+    }
+    config.egress.allow.push(address.ip().into());
+}
+
+/// A link to the connect page, for alice.
+async fn connect_link(hands: &Hands) -> anyhow::Result<String> {
+    let alice = Api::new(&hands.url, &hands.alice, None)?;
+    let ask = json!({"providers": [SAMPLE, "openai"]});
+    let made = alice
+        .call(Method::POST, "/api/connect-sessions", Some(&ask))
+        .await?;
+    let link = made["url"].as_str();
+    Ok(link.context("a connect session without a link")?.to_owned())
 }
 
 /// The file's settings, and where it is silent those of a trial.
@@ -187,10 +213,11 @@ async fn user(
     Ok((jwt, seen.tenant.context("a user without a tenant")?))
 }
 
-fn ready(hands: &Hands) -> Value {
+fn ready(hands: &Hands, link: &str) -> Value {
     json!({
         "url": hands.url,
         "console_url": null,
+        "connect_url": link,
         "operator_key": hands.operator,
         "service_key": hands.service,
         "tenants": {"acme": hands.acme, "globex": hands.globex},
@@ -324,9 +351,10 @@ fn words(events: &[u8]) -> String {
         .collect()
 }
 
-fn farewell(hands: &Hands) {
+fn farewell(hands: &Hands, link: &str) {
     say(format_args!(
-        "Try it: an unmodified OpenAI SDK, with base_url = {url}/proxy/@openai/v1 and this for a key\n\
+        "Click through Connect as alice of acme, for half an hour in one browser:\n\n  {link}\n\n\
+         Try it: an unmodified OpenAI SDK, with base_url = {url}/proxy/@openai/v1 and this for a key\n\
          (header Keystead-Tenant: acme), once acme has an integration of type openai:\n\n  {service}\n\n\
          As alice, the owner of acme:\n\n  \
          curl {url}/api/integrations -H 'Authorization: Bearer {alice}'\n\n\
