@@ -4,18 +4,24 @@
 //! `canary`; a process is ended by its id.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)] // tests
 
+mod accounts;
 mod attacks;
 mod audit;
 mod authorise;
 mod aws;
+mod browser;
 mod commands;
+mod connect;
 mod crashes;
+mod dev_connect;
 mod endings;
 mod main_job;
 mod nodes;
 mod providers;
+mod renewal;
 mod resources;
 mod revocation;
 mod rig;
 mod scarcity;
 mod secrets;
+mod secrets_oauth;

@@ -6,6 +6,7 @@ use http::Method;
 use keystead_testkit::canary::{Canaries, service_account};
 use keystead_testkit::client::Client;
 use keystead_testkit::issuer::TestKey;
+use keystead_testkit::postgres::Cluster;
 use serde_json::{Value, json};
 
 use crate::rig::{House, JWT_SECRET, Server, TRUE_KEY, cluster, connect};
@@ -15,7 +16,7 @@ const WRONG_KEY: &str = "sk-canary-wrong-key-\"quoted\"-0123456789";
 const TOO_LARGE: &str = "sk-canary-too-large-0123456789abcdef";
 const IN_A_FAULT: &str = "sk-canary-in-a-wrong-field-0123456789";
 
-const LOUD: &str = "[log]\nlevel = \"trace\"\nrequests = true\n";
+pub(crate) const LOUD: &str = "[log]\nlevel = \"trace\"\nrequests = true\n";
 
 /// Does everything that a tenant does, with a secret in each place where one belongs and in some
 /// where none does. Gives what was planted, and every answer that a user got.
@@ -183,13 +184,43 @@ async fn busy_day(house: &House, server: &Server) -> (Canaries, Vec<u8>) {
     (canaries, heard)
 }
 
-async fn search(
+/// The database as a dump has it, and its roles.
+pub(crate) fn dump(cluster: &Cluster, house: &House) -> Vec<u8> {
+    let database = house
+        .admin_url
+        .as_deref()
+        .unwrap()
+        .rsplit('/')
+        .next()
+        .unwrap();
+    let mut dump = Vec::new();
+    for more in [&["--inserts"][..], &["--format=plain"]] {
+        let output = cluster
+            .client("pg_dump")
+            .args(more)
+            .arg(database)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        dump.extend(output.stdout);
+    }
+    let roles = cluster
+        .client("pg_dumpall")
+        .arg("--roles-only")
+        .output()
+        .unwrap();
+    dump.extend(roles.stdout);
+    assert!(String::from_utf8_lossy(&dump).contains("keystead.credential"));
+    dump
+}
+
+/// Everything that the program says or keeps, by its name; what users were answered is the first.
+pub(crate) async fn places(
     house: &House,
     server: Server,
     dump: Option<Vec<u8>>,
-    canaries: &Canaries,
     heard: &[u8],
-) {
+) -> Vec<(String, Vec<u8>)> {
     let operator = house.operator(&server);
     let mut places = vec![
         ("answers to users".to_owned(), heard.to_vec()),
@@ -237,6 +268,11 @@ async fn search(
         "that is no log at trace: {} bytes",
         log.len()
     );
+    places
+}
+
+/// None of them is in any place.
+pub(crate) fn search(mut places: Vec<(String, Vec<u8>)>, canaries: &Canaries) {
     for (place, bytes) in &places {
         canaries.assert_absent(place, bytes);
     }
@@ -253,7 +289,7 @@ async fn planted_secrets_are_nowhere_with_sqlite() {
     let house = House::new(LOUD).await;
     let server = house.serve();
     let (canaries, heard) = busy_day(&house, &server).await;
-    search(&house, server, None, &canaries, &heard).await;
+    search(places(&house, server, None, &heard).await, &canaries);
     // Nor once it has ended, in what it leaves.
     for file in std::fs::read_dir(house.folder.path()).unwrap() {
         let path = file.unwrap().path();
@@ -269,33 +305,9 @@ async fn planted_secrets_are_nowhere_with_postgres() {
     let house = House::on_postgres(&cluster, LOUD).await;
     let server = house.serve();
     let (canaries, heard) = busy_day(&house, &server).await;
-    let database = house
-        .admin_url
-        .as_deref()
-        .unwrap()
-        .rsplit('/')
-        .next()
-        .unwrap();
-    let mut dump = Vec::new();
-    for more in [&["--inserts"][..], &["--format=plain"]] {
-        let output = cluster
-            .client("pg_dump")
-            .args(more)
-            .arg(database)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        dump.extend(output.stdout);
-    }
-    let roles = cluster
-        .client("pg_dumpall")
-        .arg("--roles-only")
-        .output()
-        .unwrap();
-    dump.extend(roles.stdout);
-    assert!(String::from_utf8_lossy(&dump).contains("keystead.credential"));
+    let dump = dump(&cluster, &house);
     canaries.assert_absent("the database server's log", cluster.log().as_bytes());
-    search(&house, server, Some(dump), &canaries, &heard).await;
+    search(places(&house, server, Some(dump), &heard).await, &canaries);
 }
 
 #[tokio::test(flavor = "multi_thread")]
