@@ -259,6 +259,8 @@ CREATE TABLE rotation (
     step TEXT NOT NULL,
     credential_version BIGINT NOT NULL CHECK (credential_version > 0),
     every_seconds BIGINT CHECK (every_seconds > 0),
+    grace_seconds BIGINT NOT NULL CHECK (grace_seconds >= 0),
+    rotated_at BIGINT,
     next_at BIGINT,
     key_id TEXT COLLATE "C",
     sealed BYTEA,

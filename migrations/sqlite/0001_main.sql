@@ -259,6 +259,8 @@ CREATE TABLE rotation (
     step TEXT NOT NULL,
     credential_version INTEGER NOT NULL CHECK (credential_version > 0),
     every_seconds INTEGER CHECK (every_seconds > 0),
+    grace_seconds INTEGER NOT NULL CHECK (grace_seconds >= 0),
+    rotated_at INTEGER,
     next_at INTEGER,
     key_id TEXT,
     sealed BLOB,

@@ -26,6 +26,10 @@ pub struct RotationRow {
     pub credential_version: u64,
     /// How often; `None`: when it is asked for.
     pub every_seconds: Option<u64>,
+    /// For so long the credential before stays valid.
+    pub grace_seconds: u64,
+    /// When a rotation last put a new credential in its place.
+    pub rotated_at: Option<Time>,
     /// When something is to be done next.
     pub next_at: Option<Time>,
     /// The key that sealed what is kept between the steps.
@@ -44,16 +48,16 @@ pub struct RotationRow {
     pub updated_at: Time,
 }
 
-const FIND: &str = "SELECT tenant_id, integration_id, step, credential_version, every_seconds, next_at, key_id, sealed, attempts, \
+const FIND: &str = "SELECT tenant_id, integration_id, step, credential_version, every_seconds, grace_seconds, rotated_at, next_at, key_id, sealed, attempts, \
      detail, started_at, revision, updated_at FROM rotation WHERE tenant_id = $1 AND integration_id = $2";
-const DUE: &str = "SELECT tenant_id, integration_id, step, credential_version, every_seconds, next_at, key_id, sealed, attempts, \
+const DUE: &str = "SELECT tenant_id, integration_id, step, credential_version, every_seconds, grace_seconds, rotated_at, next_at, key_id, sealed, attempts, \
      detail, started_at, revision, updated_at FROM rotation WHERE next_at <= $1 ORDER BY next_at, integration_id LIMIT $2";
-const INSERT: &str = "INSERT INTO rotation (tenant_id, integration_id, step, credential_version, every_seconds, next_at, key_id, \
-     sealed, attempts, detail, started_at, revision, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+const INSERT: &str = "INSERT INTO rotation (tenant_id, integration_id, step, credential_version, every_seconds, grace_seconds, rotated_at, next_at, key_id, \
+     sealed, attempts, detail, started_at, revision, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 const EXISTS: &str = "SELECT 1 FROM rotation WHERE tenant_id = $1 AND integration_id = $2";
-const UPDATE: &str = "UPDATE rotation SET step = $1, credential_version = $2, every_seconds = $3, next_at = $4, key_id = $5, \
-     sealed = $6, attempts = $7, detail = $8, started_at = $9, revision = revision + 1, updated_at = $10 \
-     WHERE tenant_id = $11 AND integration_id = $12 AND revision = $13";
+const UPDATE: &str = "UPDATE rotation SET step = $1, credential_version = $2, every_seconds = $3, grace_seconds = $4, rotated_at = $5, \
+     next_at = $6, key_id = $7, sealed = $8, attempts = $9, detail = $10, started_at = $11, revision = revision + 1, \
+     updated_at = $12 WHERE tenant_id = $13 AND integration_id = $14 AND revision = $15";
 const DELETE: &str = "DELETE FROM rotation WHERE tenant_id = $1 AND integration_id = $2";
 
 fn read(mut row: Row) -> Result<RotationRow, Error> {
@@ -63,6 +67,8 @@ fn read(mut row: Row) -> Result<RotationRow, Error> {
         step: row.take()?,
         credential_version: row.take()?,
         every_seconds: row.take()?,
+        grace_seconds: row.take()?,
+        rotated_at: row.take()?,
         next_at: row.take()?,
         key_id: row.take()?,
         sealed: row.take()?,
@@ -85,6 +91,8 @@ pub(crate) fn put(row: &RotationRow, expected_revision: Option<u64>) -> Vec<Step
             row.step,
             row.credential_version,
             row.every_seconds,
+            row.grace_seconds,
+            row.rotated_at,
             row.next_at,
             row.key_id,
             row.sealed,
@@ -104,6 +112,8 @@ pub(crate) fn put(row: &RotationRow, expected_revision: Option<u64>) -> Vec<Step
         row.step,
         row.credential_version,
         row.every_seconds,
+        row.grace_seconds,
+        row.rotated_at,
         row.next_at,
         row.key_id,
         row.sealed,

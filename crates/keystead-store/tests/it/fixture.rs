@@ -378,6 +378,8 @@ pub(crate) fn rotation(integration: &IntegrationRow, key_id: SealKeyId) -> Rotat
         step: "create".to_owned(),
         credential_version: 1,
         every_seconds: Some(86_400),
+        grace_seconds: 900,
+        rotated_at: None,
         next_at: Some(NOW),
         key_id: Some(key_id),
         sealed: Some(b"sealed canary next".to_vec()),

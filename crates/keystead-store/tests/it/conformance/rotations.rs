@@ -31,6 +31,8 @@ pub(super) async fn a_rotation_goes_on_for_one_of_two(store: Store) {
         step: step.to_owned(),
         credential_version: 2,
         every_seconds: None,
+        grace_seconds: 0,
+        rotated_at: Some(later(NOW, 8)),
         next_at: Some(later(NOW, 60)),
         key_id: None,
         sealed: None,
