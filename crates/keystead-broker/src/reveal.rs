@@ -85,7 +85,7 @@ impl Broker {
             .await?;
         self.mark_used(loaded.row.tenant, id);
         Ok(Revealed {
-            fields: live.fields,
+            fields: live.fields.for_others(&loaded.provider),
             as_text: live.as_text,
             version,
             expires_at: live.tokens.and_then(|(_, expires_at)| expires_at),

@@ -20,6 +20,7 @@ pub mod oauth;
 mod parse;
 pub mod resources;
 mod revoke;
+pub mod rotation;
 pub(crate) mod template;
 mod test_call;
 mod usage;
@@ -30,7 +31,8 @@ pub use config::Config;
 pub use destination::{Destination, DestinationError};
 pub use fields::{Fields, MAX_CREDENTIAL};
 pub use mint::{
-    Mint, MintError, MintedToken, Scope, TokenRequest, mint_request, read_token_response,
+    Mint, MintError, MintedToken, Scope, TokenRequest, mint_request, mint_scoped,
+    read_token_response,
 };
 pub use model::{
     Field, HeaderRule, HostRule, Kind, Links, Mode, Pattern, PlacedHeader, Placement, Provider,

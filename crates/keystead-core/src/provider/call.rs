@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Deserializer};
@@ -18,6 +20,7 @@ use zeroize::Zeroizing;
 use super::config::Config;
 use super::destination::Destination;
 use super::fields::Fields;
+use super::mint::MintedToken;
 use super::model::{Mode, Provider};
 use super::oauth::{App, Json, OAuthError, basic};
 use super::parse::{Check, require};
@@ -60,15 +63,37 @@ pub struct Call {
 }
 
 /// How a call is authorised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum CallAuth {
     /// By the app's id and secret.
     AppBasic,
+    /// By two fields, `Authorization: Basic`.
+    Basic {
+        /// The field with the user.
+        user: String,
+        /// The field with the password.
+        password: String,
+    },
+    /// By a field of its own, `Authorization: Bearer`.
+    Bearer(String),
     /// By the credential, as any call.
     Placed,
+    /// By a token that is made from the credential.
+    Token,
     /// Not at all.
     None,
+}
+
+/// What a call's templates know beside settings and fields, and what authorises it beside them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct More<'a> {
+    /// Names and values; none is secret.
+    pub(super) texts: &'a [(&'static str, &'a str)],
+    /// Lists that stand in a JSON body in the place of a text that is their name alone.
+    pub(super) lists: &'a [(String, Vec<String>)],
+    /// For [`CallAuth::Token`].
+    pub(super) token: Option<&'a MintedToken>,
 }
 
 /// A way to read the answer.
@@ -106,6 +131,18 @@ pub struct ProviderCall {
     pub rules: Vec<OutcomeRule>,
 }
 
+impl CallAuth {
+    /// The fields that it names.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &str> {
+        let (one, two) = match self {
+            CallAuth::Basic { user, password } => (Some(user), Some(password)),
+            CallAuth::Bearer(field) => (Some(field), None),
+            _ => (None, None),
+        };
+        one.into_iter().chain(two).map(String::as_str)
+    }
+}
+
 /// What is sent; it holds secrets.
 pub struct ProviderRequest {
     /// Where to.
@@ -140,28 +177,24 @@ impl ProviderCall {
 }
 
 impl Call {
-    /// The request; `None` where a placeholder has no value, or the app is missing.
+    /// The request; `None` where a placeholder has no value, or what authorises it is missing.
     pub(super) fn request(
         &self,
-        provider: &Provider,
-        mode: &Mode,
-        config: &Config,
-        app: Option<&App>,
-        fields: &Fields,
+        known: &Known<'_>,
         now: Time,
     ) -> Result<Option<ProviderCall>, OAuthError> {
-        let known = Known {
+        let Known {
             provider,
-            mode,
             config,
             app,
             fields,
-        };
+            ..
+        } = *known;
         let open = |name: &str| Some((Cow::Borrowed(known.open(name)?), known.raw(name)));
         let Some((home, path)) = endpoint::fill(provider, config, &self.url, open) else {
             return Ok(None);
         };
-        let Some((kind, body)) = self.body(&known) else {
+        let Some((kind, body)) = self.body(known) else {
             return Ok(None);
         };
         let mut headers = HeaderMap::new();
@@ -183,8 +216,28 @@ impl Call {
             headers,
             body,
         };
-        match self.auth {
+        match &self.auth {
             CallAuth::None => {}
+            CallAuth::Basic { user, password } => {
+                let (Some(user), Some(password)) = (fields.get(user), fields.get(password)) else {
+                    return Ok(None);
+                };
+                let value = plain_basic(user, password)?;
+                request.headers.insert(AUTHORIZATION, value);
+            }
+            CallAuth::Bearer(field) => {
+                let Some(bearer) = fields.get(field) else {
+                    return Ok(None);
+                };
+                request.headers.insert(AUTHORIZATION, as_bearer(bearer)?);
+            }
+            CallAuth::Token => {
+                let Some(token) = known.more.token else {
+                    return Ok(None);
+                };
+                let value = as_bearer(token.expose())?;
+                request.headers.insert(AUTHORIZATION, value);
+            }
             CallAuth::AppBasic => {
                 let Some(App {
                     client_id,
@@ -268,12 +321,13 @@ impl ProviderRequest {
 }
 
 /// What the placeholders of a call stand for.
-struct Known<'a> {
-    provider: &'a Provider,
-    mode: &'a Mode,
-    config: &'a Config,
-    app: Option<&'a App>,
-    fields: &'a Fields,
+pub(super) struct Known<'a> {
+    pub(super) provider: &'a Provider,
+    pub(super) mode: &'a Mode,
+    pub(super) config: &'a Config,
+    pub(super) app: Option<&'a App>,
+    pub(super) fields: &'a Fields,
+    pub(super) more: More<'a>,
 }
 
 impl<'a> Known<'a> {
@@ -288,7 +342,10 @@ impl<'a> Known<'a> {
                 }
                 _ => None,
             };
-            app.or_else(|| self.fields.get(name))
+            let more = self.more.texts.iter().find(|(own, _)| *own == name);
+            more.map(|(_, value)| *value)
+                .or(app)
+                .or_else(|| self.fields.get(name))
                 .or_else(|| self.config.value(self.provider, name))
                 .filter(|value| !value.is_empty())
         })
@@ -322,12 +379,23 @@ impl<'a> Known<'a> {
         Some(filled)
     }
 
+    /// The list that the whole text names.
+    fn list(&self, text: &str) -> Option<Json> {
+        let name = text.strip_prefix('{')?.strip_suffix('}')?;
+        let (_, items) = self.more.lists.iter().find(|(own, _)| own == name)?;
+        let text = |item: &String| Json::Text(Zeroizing::new(item.clone()));
+        Some(Json::List(items.iter().map(text).collect()))
+    }
+
     fn fill_json(&self, value: &Value) -> Option<Json> {
         Some(match value {
             Value::Null => Json::Null,
             Value::Bool(value) => Json::Bool(*value),
             Value::Number(value) => Json::Number(value.clone()),
-            Value::String(text) => Json::Text(self.fill(text)?),
+            Value::String(text) => match self.list(text) {
+                Some(list) => list,
+                None => Json::Text(self.fill(text)?),
+            },
             Value::Array(items) => {
                 let items = items.iter().map(|item| self.fill_json(item));
                 Json::List(items.collect::<Option<_>>()?)
@@ -343,8 +411,11 @@ impl<'a> Known<'a> {
 }
 
 impl Provider {
-    pub(super) fn check_call(&self, key: &str, mode: &Mode, call: &Call) -> Check {
-        let known = |name: &str| mode.field(name).is_some() || self.setting(name).is_some();
+    /// `more`: names that its templates know beside.
+    pub(super) fn check_call(&self, key: &str, mode: &Mode, call: &Call, more: &[&str]) -> Check {
+        let known = |name: &str| {
+            mode.field(name).is_some() || self.setting(name).is_some() || more.contains(&name)
+        };
         let secret = |name: &str| mode.field(name).is_some_and(|field| field.secret);
         let check = |key: &str, text: &str, open: bool| -> Check {
             for names in template::names(text).map_err(|()| format!("{key}: braces do not pair"))? {
@@ -398,6 +469,16 @@ impl Provider {
             call.auth != CallAuth::Placed || mode.mint.is_none(),
             &format!("{key}.auth: a credential that tokens are made from is not placed"),
         )?;
+        require(
+            call.auth != CallAuth::Token || mode.mint.is_some(),
+            &format!("{key}.auth: no token is made from this credential"),
+        )?;
+        for field in call.auth.fields() {
+            require(
+                mode.field(field).is_some(),
+                &format!("{key}.auth: the mode has no field `{field}`"),
+            )?;
+        }
         let status = |status: &u16| (200..600).contains(status);
         require(
             call.ok.iter().chain(&call.gone).all(status),
@@ -417,6 +498,21 @@ impl Provider {
     }
 }
 
+impl Call {
+    /// All templates of its body.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        let mut texts: Vec<&str> = Vec::new();
+        self.json.iter().for_each(|json| collect(json, &mut texts));
+        texts.extend(
+            self.form
+                .iter()
+                .flat_map(BTreeMap::values)
+                .map(String::as_str),
+        );
+        texts
+    }
+}
+
 /// The texts of a value.
 fn collect<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
     match value {
@@ -425,6 +521,31 @@ fn collect<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
         Value::Object(members) => members.values().for_each(|member| collect(member, texts)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+}
+
+/// As RFC 7617 has it; an app's id and secret are percent-encoded first, these are not.
+fn plain_basic(user: &str, password: &str) -> Result<HeaderValue, PlaceError> {
+    let mut pair = Zeroizing::new(String::with_capacity(user.len() + password.len() + 1));
+    [user, ":", password]
+        .iter()
+        .for_each(|part| pair.push_str(part));
+    let mut text = Zeroizing::new(String::with_capacity(pair.len() * 4 / 3 + 16));
+    text.push_str("Basic ");
+    STANDARD.encode_string(pair.as_bytes(), &mut text);
+    sensitive(&text)
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, PlaceError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| PlaceError::Header)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn as_bearer(token: &str) -> Result<HeaderValue, PlaceError> {
+    let mut text = Zeroizing::new(String::with_capacity("Bearer ".len() + token.len()));
+    text.push_str("Bearer ");
+    text.push_str(token);
+    sensitive(&text)
 }
 
 fn success() -> Vec<u16> {

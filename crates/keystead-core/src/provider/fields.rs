@@ -109,6 +109,25 @@ impl Fields {
         self
     }
 
+    /// These parts, and the others as they are.
+    pub(super) fn with_parts(
+        &self,
+        parts: impl IntoIterator<Item = (String, Zeroizing<String>)>,
+    ) -> Fields {
+        let mut all = self.0.clone();
+        all.extend(parts);
+        Fields(all)
+    }
+
+    /// What may be handed out of it.
+    pub fn for_others(mut self, provider: &Provider) -> Fields {
+        if let Some(mode) = self.mode(provider) {
+            let withheld = |name: &str| mode.field(name).is_some_and(|field| field.withheld);
+            self.0.retain(|name, _| !withheld(name));
+        }
+        self
+    }
+
     /// The part of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.as_str())
@@ -321,6 +340,13 @@ fn unknown(provider: &Provider, mode: &Mode, name: &str) -> String {
             "no such field; known: {}",
             known.collect::<Vec<_>>().join(", ")
         ),
+    }
+}
+
+impl Field {
+    /// Whether it can hold the value at all.
+    pub(super) fn takes(&self, value: &str) -> bool {
+        check(self, value).is_ok()
     }
 }
 

@@ -121,15 +121,17 @@ pub fn mint_request(
     let scope = provider
         .token_scope(fields, config, host)
         .ok_or(MintError::Scope)?;
-    mint_request_for(provider, fields, config, &scope, now)
+    let subject = config.value(provider, "subject");
+    mint_scoped(provider, fields, config, &scope, subject, now)
 }
 
-/// The request that buys a token with that scope.
-pub(super) fn mint_request_for(
+/// The request that buys a token of that scope, to act for `subject` where one is named.
+pub fn mint_scoped(
     provider: &Provider,
     fields: &Fields,
     config: &Config,
     scope: &str,
+    subject: Option<&str>,
     now: Time,
 ) -> Result<TokenRequest, MintError> {
     let mode = fields.mode(provider).ok_or(MintError::Credential)?;
@@ -148,7 +150,7 @@ pub(super) fn mint_request_for(
                 "iss": field("client_email")?,
                 "scope": scope,
             });
-            if let Some(subject) = config.value(provider, "subject") {
+            if let Some(subject) = subject {
                 claims["sub"] = subject.into();
             }
             let header = json!({

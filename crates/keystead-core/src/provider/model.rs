@@ -9,6 +9,7 @@ use super::mint::Mint;
 use super::oauth::OAuth;
 use super::resources::Resources;
 use super::revoke::Revoke;
+use super::rotation::Rotation;
 use super::test_call::TestCall;
 use super::usage::{Price, Usage};
 use crate::egress::{BaseUrl, HostPattern};
@@ -130,6 +131,9 @@ pub struct Mode {
     /// What it is good for beside calls.
     #[serde(default)]
     pub resources: Option<Resources>,
+    /// How it is followed by the next one.
+    #[serde(default)]
+    pub rotation: Option<Rotation>,
 }
 
 /// Pages of the vendor's, for people.
@@ -192,6 +196,9 @@ pub struct Field {
     /// Where to find it.
     #[serde(default)]
     pub hint: Option<String>,
+    /// Whether it stays here where the credential is handed out: Keystead alone uses it.
+    #[serde(default)]
+    pub withheld: bool,
     /// What holds where it is not given.
     #[serde(default)]
     pub default: Option<String>,

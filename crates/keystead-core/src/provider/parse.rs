@@ -149,6 +149,10 @@ impl Provider {
         for field in &mode.fields {
             let key = format!("{key}.field.{}", field.name);
             require(
+                !field.withheld || !field.required && field.secret,
+                &format!("{key}: `withheld` is for a secret that may be left out"),
+            )?;
+            require(
                 self.setting(&field.name).is_none(),
                 &format!("{key}: a setting has the same name"),
             )?;
@@ -180,6 +184,7 @@ impl Provider {
         self.check_oauth(&key, mode)?;
         self.check_revoke(&key, mode)?;
         self.check_resources(&key, mode)?;
+        self.check_rotation(&key, mode)?;
         match mode.test.as_ref().or(self.test.as_ref()) {
             Some(test) => self.check_test(&key, mode, test),
             None => Err(format!(

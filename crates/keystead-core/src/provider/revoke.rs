@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::call::{Call, ProviderCall};
+use super::call::{Call, Known, More, ProviderCall};
 use super::config::Config;
 use super::fields::Fields;
 use super::model::{Mode, Provider};
@@ -36,9 +36,17 @@ pub fn revoke_calls(
     now: Time,
 ) -> Result<Vec<ProviderCall>, OAuthError> {
     let revoke = mode.revoke.as_ref().ok_or(OAuthError::NoRevocation)?;
+    let known = Known {
+        provider,
+        mode,
+        config,
+        app,
+        fields,
+        more: More::default(),
+    };
     let mut calls = Vec::with_capacity(revoke.calls.len());
     for call in &revoke.calls {
-        calls.extend(call.request(provider, mode, config, app, fields, now)?);
+        calls.extend(call.request(&known, now)?);
     }
     if calls.is_empty() && !revoke.calls.is_empty() {
         return Err(OAuthError::NoRevocation);
@@ -61,7 +69,7 @@ impl Provider {
             &format!("{key}.manual: must be an https address"),
         )?;
         for (index, call) in revoke.calls.iter().enumerate() {
-            self.check_call(&format!("{key}.call number {}", index + 1), mode, call)?;
+            self.check_call(&format!("{key}.call number {}", index + 1), mode, call, &[])?;
         }
         Ok(())
     }

@@ -267,6 +267,7 @@ fn implied(name: &str, label: &str, kind: Kind) -> Field {
         example: None,
         hint: None,
         default: None,
+        withheld: false,
         granted: false,
     }
 }

@@ -8,7 +8,7 @@ use super::errand::{Answer, Asking};
 use super::{Errand, Issued, Listed, Resource, ResourceFault, UNCLEAR, open_field, words};
 use crate::provider::ProviderRequest;
 use crate::provider::config::Config;
-use crate::provider::mint::{MintedToken, mint_request_for, read_token_response};
+use crate::provider::mint::{MintedToken, mint_scoped, read_token_response};
 use crate::provider::model::Provider;
 use crate::provider::oauth::Json;
 
@@ -102,7 +102,8 @@ impl Errand for Issuing {
             fields,
             now,
         } = *asking;
-        let ask = mint_request_for(provider, fields, config, &self.scope, now)
+        let subject = config.value(provider, "subject");
+        let ask = mint_scoped(provider, fields, config, &self.scope, subject, now)
             .map_err(|fault| ResourceFault::Refused(fault.to_string()))?;
         Ok(Some(ProviderRequest {
             destination: ask.destination,
