@@ -57,6 +57,7 @@ impl Broker {
         let mut until = Instant::now();
         let mut renewals = Round::default();
         let mut revocations = Round::default();
+        let mut rotations = Round::default();
         let mut expired = Round::default();
         let mut forgotten: Option<Instant> = None;
         loop {
@@ -80,6 +81,8 @@ impl Broker {
                         tracing::debug!(?fault, "due revocations were not found");
                     }
                 });
+                let broker = self.clone();
+                rotations.begin(async move { broker.due_rotations().await });
                 if forgotten.is_none_or(|at| at.elapsed() >= EXPIRED_EVERY) {
                     forgotten = Some(Instant::now());
                     let broker = self.clone();
@@ -93,6 +96,7 @@ impl Broker {
     /// Does once what is due, whoever has the duty; returns when the renewals have ended.
     pub async fn upkeep(&self) {
         self.due_renewals().await;
+        self.due_rotations().await;
         self.forget_expired().await;
         let all = u32::try_from(self.settings().renew.at_once).unwrap_or(u32::MAX);
         let _ = self.ahead().acquire_many(all).await;

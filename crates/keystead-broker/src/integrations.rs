@@ -401,6 +401,7 @@ impl Broker {
             return Err(decided.fail(Error::Precondition).await);
         }
         let expected_revision = expected_revision(&row, if_match.as_deref());
+        let leftover = self.leftover_of(ctx, &row).await;
         decided
             .version(row.credential_version)
             .carry_out(vec![Effect::DeleteIntegration {
@@ -409,7 +410,11 @@ impl Broker {
                 expected_revision,
             }])
             .await
-            .map_err(|fault| overtaken(fault, expected_revision))
+            .map_err(|fault| overtaken(fault, expected_revision))?;
+        if let Some(leftover) = leftover {
+            self.discard_later(leftover);
+        }
+        Ok(())
     }
 
     /// The catalogue.

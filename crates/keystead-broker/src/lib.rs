@@ -36,6 +36,7 @@ mod resources;
 mod reveal;
 mod revoke;
 mod rollback;
+mod rotate;
 mod streams;
 mod tenants;
 mod verify;
@@ -65,5 +66,6 @@ pub use revoke::{
     Batch, BatchPage, BatchState, Candidate, NewRevocation, Preview, Revocation, Selection,
 };
 pub use rollback::SetBack;
+pub use rotate::{Rotation, Schedule};
 pub use tenants::{Member, Tenant};
 pub use verify::TestReport;

@@ -18,8 +18,10 @@ use keystead_core::entry::Entry;
 use keystead_core::ids::{IntegrationId, RevocationId, TenantId};
 use keystead_core::policy::{self, Denial, Target};
 use keystead_core::provider::Fields;
+use keystead_core::provider::rotation::State;
 use keystead_core::seal::{Kind, Place};
-use keystead_store::{CredentialRow, Effect, RevocationRow, TokenSetRow, Write};
+use keystead_core::time::Time;
+use keystead_store::{CredentialRow, Effect, RevocationRow, RotationRow, TokenSetRow, Write};
 
 use crate::broker::Broker;
 use crate::context::Context;
@@ -46,6 +48,8 @@ pub(crate) enum Renew {}
 pub(crate) enum Consent {}
 /// Taking its grant back at the provider.
 pub(crate) enum Revoke {}
+/// Putting the next one in its place.
+pub(crate) enum Rotate {}
 
 impl Opening for Use {
     const ACTION: Action = Action::Use;
@@ -67,6 +71,9 @@ impl Opening for Renew {
 }
 impl Opening for Revoke {
     const ACTION: Action = Action::Delete;
+}
+impl Opening for Rotate {
+    const ACTION: Action = Action::Rotate;
 }
 
 /// Proof that an action on one credential version was allowed and is on record.
@@ -106,6 +113,53 @@ impl<A: Opening> Permit<A> {
         let place = tokens_place(self.tenant, self.integration, row.token_version);
         let plaintext = keys.open(&place, &row.sealed).ok_or_else(corrupt)?;
         Fields::from_message(plaintext.expose()).ok_or_else(corrupt)
+    }
+}
+
+impl Permit<Rotate> {
+    /// The credential version that the permit is for.
+    pub(crate) fn open_credential(
+        &self,
+        keys: &TenantKeys,
+        row: &CredentialRow,
+    ) -> Result<(Fields, bool), Error> {
+        self.open(keys, row)
+    }
+
+    /// What a rotation keeps between its steps.
+    pub(crate) fn open_rotation(
+        &self,
+        keys: &TenantKeys,
+        row: &RotationRow,
+    ) -> Result<State, Error> {
+        let corrupt = || Error::Corrupt {
+            record: self.integration.to_string(),
+        };
+        if (row.tenant, row.integration) != (self.tenant, self.integration) {
+            return Err(corrupt());
+        }
+        let (Some(sealed), Some(started_at)) = (&row.sealed, row.started_at) else {
+            return Ok(State::default());
+        };
+        let place = rotation_place(row.tenant, row.integration, started_at);
+        let plaintext = keys.open(&place, sealed).ok_or_else(corrupt)?;
+        State::from_message(plaintext.expose()).ok_or_else(corrupt)
+    }
+}
+
+/// Where what a rotation keeps stands in the seal: another time of the same integration is another
+/// place.
+pub(crate) fn rotation_place(
+    tenant: TenantId,
+    integration: IntegrationId,
+    started_at: Time,
+) -> Place {
+    Place {
+        tenant: *tenant.bytes(),
+        kind: Kind::Rotation,
+        record: *integration.bytes(),
+        field: 0,
+        version: started_at.0.unsigned_abs(),
     }
 }
 

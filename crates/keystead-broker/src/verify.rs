@@ -260,7 +260,7 @@ impl Broker {
     }
 
     /// The provider's test call, and what its answer means; `None` where there is no such call.
-    async fn call(
+    pub(crate) async fn call(
         &self,
         loaded: &Loaded,
         keys: &TenantKeys,

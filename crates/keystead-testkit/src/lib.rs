@@ -7,6 +7,7 @@ pub mod node;
 pub mod played;
 pub mod postgres;
 pub mod process;
+pub mod python;
 pub mod token_server;
 pub mod upstream;
 pub mod vendors;

@@ -247,7 +247,14 @@ impl Broker {
             });
             decided = decided.version(seen.credential.version);
         }
+        let leftover = match take.delete {
+            true => self.leftover_of(take.ctx, &seen.row).await,
+            false => None,
+        };
         decided.carry_out(effects).await?;
+        if let Some(leftover) = leftover {
+            self.discard_later(leftover);
+        }
         // Nothing finds it there any more; it need not lie there either.
         self.minted()
             .remove(&(tenant, integration, seen.credential.version));
