@@ -21,7 +21,7 @@ use crate::face::{Route, Shared};
 use crate::problem::{FieldProblem, Problem, SdkError};
 use crate::routes::{
     audit::*, connect::*, integrations::*, keys::*, members::*, oauth::*, providers::*,
-    resources::*, revocations::*, system::*, tenants::*,
+    resources::*, revocations::*, rotation::*, system::*, tenants::*,
 };
 use crate::routes::{no_method, no_route, outside};
 
@@ -65,6 +65,7 @@ operations! {
     list_integrations create_integration find_integration update_integration delete_integration
     test_integration reveal_integration
     list_resources fetch_resource_credentials
+    rotate_integration find_rotation put_rotation delete_rotation
     create_connect_session
     begin_authorization complete_authorization receive_authorization
     begin_device_authorization poll_device_authorization

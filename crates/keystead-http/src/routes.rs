@@ -10,6 +10,7 @@ pub(crate) mod oauth;
 pub(crate) mod providers;
 pub(crate) mod resources;
 pub(crate) mod revocations;
+pub(crate) mod rotation;
 pub(crate) mod system;
 pub(crate) mod tenants;
 

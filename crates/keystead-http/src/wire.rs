@@ -11,6 +11,7 @@ mod oauth;
 mod providers;
 mod resources;
 mod revocations;
+mod rotation;
 
 use keystead_broker as broker;
 use keystead_core::action::Role;
@@ -28,6 +29,7 @@ pub(crate) use oauth::{Back, Device, DevicePoll, NewDevice, Started};
 pub(crate) use providers::Provider;
 pub(crate) use resources::{Resource, ResourceCredentials, WantedCredentials};
 pub(crate) use revocations::{Batch, BatchPage, NewRevocation, Preview, Revoked};
+pub(crate) use rotation::{Rotation, RotationSchedule};
 
 fn time(at: Time) -> String {
     at.rfc3339()

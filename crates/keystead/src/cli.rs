@@ -239,6 +239,21 @@ pub(crate) enum IntegrationsCommand {
         #[arg(value_name = "int_…")]
         id: String,
     },
+    /// Have the provider make the next credential, put it in its place, and end the one before.
+    Rotate {
+        /// Its id.
+        #[arg(value_name = "int_…")]
+        id: String,
+        /// Also by itself from then on, every so many days.
+        #[arg(long, value_name = "30d")]
+        every: Option<String>,
+        /// How long the credential before stays valid, for what else holds it.
+        #[arg(long, value_name = "MINUTES", requires = "every")]
+        grace: Option<u32>,
+        /// Wait until the new one is in use, or will not be.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Destroy it and every version of its credential.
     Remove {
         /// Its id.

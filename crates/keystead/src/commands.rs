@@ -9,6 +9,7 @@ mod integrations;
 mod keys;
 mod providers;
 mod revoke;
+mod rotate;
 mod serve;
 mod setup;
 mod shell;

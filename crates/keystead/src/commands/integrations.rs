@@ -59,6 +59,15 @@ pub(super) async fn run(command: Integrations) -> anyhow::Result<()> {
         }
         IntegrationsCommand::Disable { id } => switch(&api, &id, true, json).await,
         IntegrationsCommand::Enable { id } => switch(&api, &id, false, json).await,
+        IntegrationsCommand::Rotate {
+            id,
+            every,
+            grace,
+            wait,
+        } => {
+            let path = format!("/api/integrations/{}", plain(&id)?);
+            super::rotate::run(&api, &path, every.as_deref(), grace, wait, json).await
+        }
         IntegrationsCommand::Remove { id, revoke } => {
             let query = if revoke { "?revoke=true" } else { "" };
             let path = format!("/api/integrations/{}{query}", plain(&id)?);

@@ -10,7 +10,7 @@ use crate::rig::{House, PATIENCE, python, settled};
 pub(crate) struct Aws {
     _server: Process,
     pub(crate) url: String,
-    access_key_id: String,
+    pub(crate) access_key_id: String,
     pub(crate) secret_access_key: String,
     /// A role that the key's user may take on.
     pub(crate) role: String,

@@ -22,6 +22,7 @@ mod renewal;
 mod resources;
 mod revocation;
 mod rig;
+mod rotation;
 mod scarcity;
 mod secrets;
 mod secrets_oauth;
