@@ -6,6 +6,7 @@
 //!
 //! Deliberately not here: a verdict. The load shares the machine's cores with what it measures.
 
+mod renewals;
 mod report;
 mod scale;
 mod servers;
@@ -50,10 +51,11 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     let only = args.option("--only")?;
     let seconds = args.number("--seconds")?;
     let tenants = args.number("--tenants")?;
+    let sizes = renewals::Sizes::of(&mut args)?;
     args.end()?;
 
     if only.as_deref() == Some("renew") {
-        return renewals();
+        return renewals::measure(&sizes);
     }
     // The whole workspace: `--package` would build other features of the same crates.
     run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
@@ -101,21 +103,6 @@ pub(crate) fn command(mut args: Args) -> Result<()> {
     let samples = measure(&cases, seconds.unwrap_or(6))?;
     let figures = report::json(&cases, &samples);
     show(&report::table(&cases, &samples), json.as_deref(), &figures)
-}
-
-/// Renewals: what a crowd waits that needs one ended token, ten thousand grants that end in one
-/// minute, and for how long new tokens are in memory alone. They print what they measure.
-fn renewals() -> Result<()> {
-    let mut scale = cargo();
-    scale.args([
-        "test",
-        "--release",
-        "--workspace",
-        "--test",
-        "renewal_scale",
-    ]);
-    scale.args(["--", "--ignored", "--nocapture", "--test-threads", "1"]);
-    run(scale.env("KEYSTEAD_TEST_PG_BIN", tools::postgres_bin()?))
 }
 
 fn show(table: &str, file: Option<&str>, figures: &Value) -> Result<()> {

@@ -30,6 +30,8 @@ cargo xtask COMMAND
   fuzz NAME|all [--seconds N]    feed one parser (of fuzz/fuzz_targets) with hostile input
   bench [--json FILE] [--only NAME] [--seconds N]
                                  info, reveal and proxy beside a bare server and a plain proxy
+  bench --only renew [--grants N] [--users N] [--rounds N] [--debug]
+                                 what renewals cost, and how long they take
 ";
 
 fn main() -> ExitCode {

@@ -22,3 +22,4 @@ pub use model::{
     Back, Begin, Completed, ConnectPage, Device, DevicePoll, Incomplete, OAuthApp, OAuthSettings,
     Started, Way,
 };
+pub(crate) use stored::with_host;

@@ -73,6 +73,7 @@ pub(crate) enum Ended {
     /// It failed; with the code, and when it is tried again.
     Failing(Option<String>, Option<Time>),
     Busy,
+    /// There is nothing to renew any more: it was deleted, disabled or given another credential.
     Gone,
     Unavailable,
 }
@@ -220,7 +221,7 @@ impl Broker {
             Cow::Borrowed(known)
         } else {
             let grant = (loaded.row.tenant, loaded.row.id);
-            match Box::pin(self.renewed(grant, want)).await {
+            match Box::pin(self.renewed_for(loaded, grant, want)).await {
                 Ok(row) => Cow::Owned(row.as_ref().clone()),
                 Err(fault) => {
                     self.record_failure(ctx, A::ACTION, &on, fault.word()).await;
@@ -234,6 +235,25 @@ impl Broker {
             as_text: false,
             tokens: Some((row.token_version, row.expires_at)),
         })
+    }
+
+    /// A token that is fresh enough, for a use that was permitted before it was waited for: whether it
+    /// may still be made is asked again.
+    async fn renewed_for(
+        &self,
+        loaded: &Loaded,
+        grant: Grant,
+        want: Want,
+    ) -> Result<Arc<TokenSetRow>, Error> {
+        let row = self.renewed(grant, want).await?;
+        let now = self.find_loaded(grant.0, grant.1).await?;
+        let version = loaded.row.credential_version;
+        let stands =
+            now.is_some_and(|now| !now.row.disabled && now.row.credential_version == version);
+        if !stands || row.credential_version != version {
+            return Err(changed_meanwhile());
+        }
+        Ok(row)
     }
 
     /// A token that is fresh enough: waits for a flight.
@@ -261,11 +281,7 @@ impl Broker {
                 Some(Ended::Failing(problem, again)) => {
                     return Err(self.failing(problem.as_deref(), again));
                 }
-                Some(Ended::Gone) => {
-                    return Err(Error::NotFound {
-                        what: "integration",
-                    });
-                }
+                Some(Ended::Gone) => return Err(changed_meanwhile()),
                 Some(Ended::Unavailable) => return Err(still_renewing()),
             }
         }
@@ -293,13 +309,13 @@ impl Broker {
         }
     }
 
-    /// Begins the renewal of tokens that their API refused, where nobody knows how long they last
-    /// and they are not quite new; says whether it did.
+    /// Whether tokens of this version, which their API refused, may be renewed for it: not where they
+    /// are quite new, or came in the course of this use.
     pub(crate) fn may_renew_refused(&self, loaded: &Loaded, version: u64) -> bool {
         let now = self.store_time();
         loaded.tokens.as_ref().is_some_and(|tokens| {
-            tokens.token_version != version
-                || tokens.updated_at.plus_seconds(BETWEEN_REFUSALS_SECONDS) <= now
+            tokens.token_version == version
+                && tokens.updated_at.plus_seconds(BETWEEN_REFUSALS_SECONDS) <= now
         })
     }
 
@@ -391,6 +407,13 @@ fn serves(row: &TokenSetRow, want: Want, now: Time) -> bool {
         Want::Ahead => true,
         Want::Live | Want::Insisting => usable,
     }
+}
+
+fn changed_meanwhile() -> Error {
+    Error::conflict(
+        "conflict",
+        "the integration was changed while its tokens were renewed: repeat the call",
+    )
 }
 
 fn still_renewing() -> Error {

@@ -241,11 +241,15 @@ impl Broker {
         let live = self.live_fields(ctx, permit, keys, loaded, want).await?;
         let tried = self.call(loaded, keys, &live.fields).await;
         let refused = matches!(tried, Some((ResultClass::BadKey | ResultClass::Expired, _)));
-        let Some((version, _)) = live.tokens.filter(|_| refused) else {
+        let Some((version, end)) = live.tokens.filter(|_| refused) else {
             return Ok(tried);
         };
         let grant = (loaded.row.tenant, loaded.row.id);
-        if !self.may_renew_refused(loaded, version) {
+        // Before it is said for the first time that they are refused, they may be as new as they are,
+        // unless this trial has renewed them.
+        let known = loaded.tokens.as_ref().map(|row| row.token_version);
+        let anew = end.is_none() && known == Some(version) && loaded.row.status != RowStatus::Error;
+        if !anew && !self.may_renew_refused(loaded, version) {
             return Ok(tried);
         }
         self.renewed(grant, Want::Later(version)).await?;
@@ -255,8 +259,11 @@ impl Broker {
             .permit::<Test>(loaded.row.credential_version)
             .await?;
         let want = Want::Later(version);
-        let live = self.live_fields(ctx, permit, keys, loaded, want).await?;
-        Ok(self.call(loaded, keys, &live.fields).await)
+        // With the tokens, its API may have moved.
+        let again = self.find_loaded(grant.0, grant.1).await?;
+        let again = again.as_deref().unwrap_or(loaded);
+        let live = self.live_fields(ctx, permit, keys, again, want).await?;
+        Ok(self.call(again, keys, &live.fields).await)
     }
 
     /// The provider's test call, and what its answer means; `None` where there is no such call.

@@ -301,29 +301,6 @@ async fn tokens_of_another_version_or_place_do_not_open() {
 }
 
 #[tokio::test]
-async fn a_disabled_integration_is_not_renewed_and_one_that_is_due_is_looked_away_from() {
-    let (rig, node, id) = connected(Class::SingleUse).await;
-    let ctx = node.ctx().await;
-    let off = keystead_broker::Changes {
-        disabled: Some(true),
-        ..Default::default()
-    };
-    node.broker
-        .update_integration(&ctx, id, off, None)
-        .await
-        .unwrap();
-    rig.end_tokens();
-    let calls = rig.server.calls();
-    node.broker.upkeep().await;
-    assert_eq!(rig.server.calls(), calls);
-    let row = node.row(id).await;
-    assert!(
-        row.renew_at.unwrap().0 > renewal_rig::micros(),
-        "not due again and again"
-    );
-}
-
-#[tokio::test]
 async fn a_node_that_dies_with_the_reply_leaves_the_next_to_recover_or_say_reauthorize() {
     for class in [Class::Rotating, Class::SingleUse] {
         let (rig, node, id) = connected(class).await;

@@ -4,7 +4,7 @@
 
 mod acme;
 
-use acme::{NOW, code, granted, life, plain, provider, read, refused, unclear};
+use acme::{NOW, code, granted, life, plain, provider, read, refused, renewed, stored, unclear};
 use http::HeaderMap;
 use keystead_core::provider::Config;
 use keystead_core::provider::oauth::{Means, read_tokens};
@@ -190,6 +190,37 @@ fn an_end_is_a_plain_number_of_seconds_or_the_reply_is_refused() {
     };
     assert_eq!(refresh(63_072_000), Some(63_072_000));
     assert_eq!(refresh(0), None);
+}
+
+#[test]
+fn a_renewal_keeps_good_tokens_whatever_end_or_host_comes_with_them() {
+    let sales = provider(
+        "host_choices = ['*.my.acme.example']",
+        "reply = { host = '/instance_url' }\n[mode.oauth.refresh]\nclass = 'single_use'\nlifetime = 7200",
+        "",
+    );
+    let old = json!({"access_token": "canary-1", "refresh_token": "canary-r1", "host": "a.my.acme.example"});
+    let before = stored(old);
+    for odd in [json!(-1), json!("soon"), json!(1e300), json!(true)] {
+        let tokens = renewed(
+            &sales,
+            json!({
+                "access_token": "canary-2", "refresh_token": "canary-r2", "expires_in": odd,
+                "refresh_token_expires_in": odd, "instance_url": "https://evil.example",
+            }),
+            &before,
+        );
+        assert_eq!(tokens.fields.get("access_token"), Some("canary-2"));
+        assert_eq!(tokens.fields.get("refresh_token"), Some("canary-r2"));
+        assert_eq!(life(&tokens), Some(30), "{odd}");
+        assert_eq!(tokens.refresh_expires_at, None);
+        assert_eq!(tokens.fields.get("host"), Some("a.my.acme.example"));
+        assert_eq!(tokens.odd, ["expires_in", "refresh_expires_in", "host"]);
+    }
+    let fine = json!({"access_token": "canary-2", "instance_url": "https://b.my.acme.example"});
+    let tokens = renewed(&sales, fine, &before);
+    assert_eq!(tokens.fields.get("host"), Some("b.my.acme.example"));
+    assert_eq!((life(&tokens), tokens.odd), (Some(7200), vec![]));
 }
 
 #[test]

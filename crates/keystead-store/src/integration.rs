@@ -169,9 +169,12 @@ const DESTROY_ROTATION: &str = "DELETE FROM rotation WHERE tenant_id = $1 AND in
 const DELETE: &str = "DELETE FROM integration WHERE tenant_id = $1 AND integration_id = $2 \
      AND (CAST($3 AS BIGINT) IS NULL OR revision = $3)";
 const NEEDS_CONSENT: &str = "UPDATE integration SET status = 'reauthorize', error_message = $1 \
-     WHERE tenant_id = $2 AND integration_id = $3";
+     WHERE tenant_id = $2 AND integration_id = $3 AND credential_version = (SELECT credential_version FROM token_set \
+         WHERE token_set.tenant_id = integration.tenant_id AND token_set.integration_id = integration.integration_id)";
 const WORKS_AGAIN: &str = "UPDATE integration SET status = 'connected', error_message = NULL \
-     WHERE tenant_id = $1 AND integration_id = $2 AND status IN ('error', 'reauthorize')";
+     WHERE tenant_id = $1 AND integration_id = $2 AND status IN ('error', 'reauthorize') \
+     AND credential_version = (SELECT credential_version FROM token_set \
+         WHERE token_set.tenant_id = integration.tenant_id AND token_set.integration_id = integration.integration_id)";
 // The log says when it was used; the time on the row is the last one only, and may be lost.
 const LIST_FOR_REVOCATION: &str = "SELECT tenant_id, integration_id, name, provider, status, config, hint, credential_version, disabled, \
      created_by, created_at, updated_at, last_used_at, last_verified_at, error_message, revision FROM integration \
@@ -235,14 +238,13 @@ pub(crate) fn exists(tenant: TenantId, id: IntegrationId) -> Step {
     Step::exists("integration", query!(EXISTS, tenant, id))
 }
 
+/// Changes nothing where its tokens were granted to a credential that was replaced.
 pub(crate) fn needs_consent(tenant: TenantId, id: IntegrationId, error_message: String) -> Step {
-    Step::exists(
-        "integration",
-        query!(NEEDS_CONSENT, error_message, tenant, id),
-    )
+    let update = query!(NEEDS_CONSENT, error_message, tenant, id);
+    Step::any("integration", update)
 }
 
-/// Changes nothing where its status says something else.
+/// Changes nothing where its status says something else, or its credential is another by now.
 pub(crate) fn works_again(tenant: TenantId, id: IntegrationId) -> Step {
     Step::any("integration", query!(WORKS_AGAIN, tenant, id))
 }

@@ -67,7 +67,8 @@ pub struct TokenSetRow {
 }
 
 /// Takes the lease on a renewal, and records the intent to call the provider. Conflict: the version
-/// or the fence is another, the lease has not ended, or there is nothing left to renew.
+/// or the fence is another, the lease has not ended, there is nothing left to renew, or the tokens
+/// were granted to a credential that was replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakeRenewal {
     /// Whose.
@@ -137,8 +138,8 @@ pub struct ReleaseRenewal {
     pub at: Time,
 }
 
-/// Gives the tokens up, frees the lease, and has the integration say so. Conflict: as for
-/// [`StoreTokens`].
+/// Gives the tokens up, frees the lease, and has the integration say so, unless its credential is
+/// another by now. Conflict: as for [`StoreTokens`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MarkReauthorize {
     /// Whose.
@@ -178,7 +179,9 @@ const EXISTS: &str = "SELECT 1 FROM token_set WHERE tenant_id = $1 AND integrati
 const TAKE: &str = "UPDATE token_set SET holder = $1, lease_until = $2, fence = fence + 1, intent = 1, \
      updated_at = CAST(unixepoch('now', 'subsec') * 1000000 AS BIGINT) \
      WHERE tenant_id = $3 AND integration_id = $4 AND token_version = $5 AND fence = $6 AND state = 'live' \
-     AND (lease_until IS NULL OR lease_until <= CAST(unixepoch('now', 'subsec') * 1000000 AS BIGINT))";
+     AND (lease_until IS NULL OR lease_until <= CAST(unixepoch('now', 'subsec') * 1000000 AS BIGINT)) \
+     AND credential_version = (SELECT credential_version FROM integration \
+         WHERE integration.tenant_id = token_set.tenant_id AND integration.integration_id = token_set.integration_id)";
 const STORE: &str = "UPDATE token_set SET token_version = $1, key_id = $2, sealed = $3, expires_at = $4, \
      refresh_expires_at = $5, renew_at = $6, holder = NULL, lease_until = NULL, intent = 0, failures = 0, \
      failing_since = NULL, problem = NULL, updated_at = $7 WHERE tenant_id = $8 AND integration_id = $9 \

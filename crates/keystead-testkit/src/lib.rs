@@ -8,6 +8,7 @@ pub mod played;
 pub mod postgres;
 pub mod process;
 pub mod python;
+pub mod size;
 pub mod token_server;
 pub mod upstream;
 pub mod vendors;

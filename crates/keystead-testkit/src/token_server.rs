@@ -1,8 +1,8 @@
 //! A provider that grants tokens: a strict token endpoint, an API that takes what is current, and
 //! every fault that a test wants.
 //!
-//! What always holds: `/token` takes a form with the right client and exactly one refresh token, and
-//! treats it by the class of its grant: a single-use token that comes again ends its whole family.
+//! What always holds: `/token` takes a form with the right client and exactly one code or refresh token,
+//! and treats that by the class of its grant: a single-use token that comes again ends its whole family.
 //! What it was asked, and how much of it at once, is counted. Nothing waits for time where a test can
 //! wait for an event: [`TokenServer::hold`] keeps answers back until they are let go.
 
@@ -18,7 +18,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, post};
 use http::{HeaderMap, StatusCode, header};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -71,6 +71,8 @@ struct Shared {
     faults: Mutex<VecDeque<Fault>>,
     /// Seconds that an access token lasts; `None`: the answer does not say.
     lifetime: Mutex<Option<u64>>,
+    /// What else answers say, or say instead.
+    says: Mutex<Map<String, Value>>,
     latency: Mutex<Duration>,
     gate: Semaphore,
     held: AtomicBool,
@@ -79,6 +81,7 @@ struct Shared {
     in_flight: AtomicUsize,
     most: AtomicUsize,
     api: Mutex<Vec<u16>>,
+    closed: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -106,6 +109,7 @@ impl TokenServer {
             next: AtomicUsize::new(1),
             faults: Mutex::default(),
             lifetime: Mutex::new(Some(3600)),
+            says: Mutex::default(),
             latency: Mutex::default(),
             gate: Semaphore::new(0),
             held: AtomicBool::new(false),
@@ -114,6 +118,7 @@ impl TokenServer {
             in_flight: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             api: Mutex::default(),
+            closed: AtomicBool::new(false),
         });
         let router = Router::new()
             .route("/token", post(token))
@@ -149,6 +154,12 @@ impl TokenServer {
         (access, refresh(id, 0))
     }
 
+    /// A code that is good for a new grant, once.
+    pub fn code(&self, class: Class) -> String {
+        let (_, refresh) = self.grant(class);
+        refresh.replace("rt-canary-", "code-canary-")
+    }
+
     /// The owner takes all grants back.
     pub fn revoke_all(&self) {
         for grant in lock(&self.shared.grants).values_mut() {
@@ -163,6 +174,11 @@ impl TokenServer {
         }
     }
 
+    /// The API refuses whatever token comes, or no longer does.
+    pub fn close_api(&self, closed: bool) {
+        self.shared.closed.store(closed, Ordering::SeqCst);
+    }
+
     /// What the next calls get instead of an answer.
     pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
         lock(&self.shared.faults).extend(faults);
@@ -173,12 +189,17 @@ impl TokenServer {
         *lock(&self.shared.lifetime) = seconds;
     }
 
+    /// What answers with tokens say besides, or instead.
+    pub fn says(&self, name: &str, value: Value) {
+        lock(&self.shared.says).insert(name.to_owned(), value);
+    }
+
     /// How long each answer takes.
     pub fn taking(&self, latency: Duration) {
         *lock(&self.shared.latency) = latency;
     }
 
-    /// Keeps answers back, once their calls are carried out, until [`TokenServer::release`].
+    /// Keeps answers back, once their calls are carried out or refused, until [`TokenServer::release`].
     pub fn hold(&self) {
         self.shared.held.store(true, Ordering::SeqCst);
     }
@@ -225,6 +246,18 @@ impl Drop for TokenServer {
 impl Shared {
     fn number(&self) -> usize {
         self.next.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Exchanges a code: its grant's tokens. Once its refresh token was used, it was used too.
+    fn exchange(&self, code: &str) -> Option<(String, Option<String>)> {
+        let id: usize = code
+            .strip_prefix("code-canary-")?
+            .strip_suffix("-0")?
+            .parse()
+            .ok()?;
+        let grants = lock(&self.grants);
+        let grant = grants.get(&id).filter(|grant| grant.current == 0)?;
+        Some((grant.access.clone(), Some(refresh(id, 0))))
     }
 
     /// Uses a refresh token: the new access token, and the new refresh token where there is one.
@@ -293,15 +326,19 @@ async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
     };
     let value = |name: &str| one(name).map(|(_, value)| value.as_str());
     let of_form = headers.get(header::CONTENT_TYPE).map(|it| it.as_bytes());
-    let strict = of_form == Some(b"application/x-www-form-urlencoded")
-        && value("grant_type") == Some("refresh_token");
-    if !strict {
+    let grants = |kind: &str| value("grant_type") == Some(kind);
+    let strict = of_form == Some(b"application/x-www-form-urlencoded");
+    if !strict || !(grants("refresh_token") || grants("authorization_code")) {
         return refusal(400, "invalid_request");
     }
     if (value("client_id"), value("client_secret")) != (Some(CLIENT_ID), Some(CLIENT_SECRET)) {
         return refusal(401, "invalid_client");
     }
-    let Some(token) = value("refresh_token") else {
+    let token = match value("grant_type") {
+        Some("refresh_token") => value("refresh_token"),
+        _ => value("code"),
+    };
+    let Some(token) = token else {
         return refusal(400, "invalid_request");
     };
     let latency = *lock(&shared.latency);
@@ -331,21 +368,27 @@ async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
         }
         None => {}
     }
-    let Some((access, refresh)) = shared.renew(token) else {
-        return refusal(400, "invalid_grant");
-    };
-    shared.carried_out.fetch_add(1, Ordering::SeqCst);
+    let granted = shared.exchange(token).or_else(|| shared.renew(token));
+    if granted.is_some() {
+        shared.carried_out.fetch_add(1, Ordering::SeqCst);
+    }
     if shared.held.load(Ordering::SeqCst)
         && let Ok(permit) = shared.gate.acquire().await
     {
         permit.forget();
     }
+    let Some((access, refresh)) = granted else {
+        return refusal(400, "invalid_grant");
+    };
     let mut answer = json!({ "access_token": access, "token_type": "Bearer" });
     if let Some(refresh) = refresh {
         answer["refresh_token"] = refresh.into();
     }
     if let Some(lifetime) = *lock(&shared.lifetime) {
         answer["expires_in"] = lifetime.into();
+    }
+    for (name, value) in lock(&shared.says).iter() {
+        answer[name] = value.clone();
     }
     axum::Json(answer).into_response()
 }
@@ -362,6 +405,7 @@ async fn api(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes)
         let grant = id.and_then(|id: usize| grants.get(&id));
         grant.is_some_and(|grant| !grant.dead && grant.access == given)
     });
+    let current = current && !shared.closed.load(Ordering::SeqCst);
     let status = if current { 200 } else { 401 };
     lock(&shared.api).push(status);
     let told = json!({ "ok": current, "bytes": body.len() });

@@ -76,7 +76,7 @@ impl Broker {
                 name: self.free_name(begun, target, attempt).await?,
                 provider: target.provider.id.clone(),
                 status: RowStatus::Verifying,
-                config: with_host(&target.settings, tokens).to_string(),
+                config: with_host(&target.settings, tokens.fields.get("host")).to_string(),
                 hint: None,
                 credential_version: 1,
                 disabled: false,
@@ -181,7 +181,7 @@ impl Broker {
                 self.next_tokens_effect(tenant, id, version, tokens).await?,
             ];
             let settings = serde_json::from_str(&loaded.row.config).unwrap_or_default();
-            let hosted = with_host(&settings, tokens);
+            let hosted = with_host(&settings, tokens.fields.get("host"));
             if hosted != settings {
                 effects.push(Effect::UpdateIntegration {
                     tenant,
@@ -216,9 +216,9 @@ impl Broker {
 }
 
 /// The settings, with the API host that the provider named.
-fn with_host(settings: &Value, tokens: &Tokens) -> Value {
+pub(crate) fn with_host(settings: &Value, host: Option<&str>) -> Value {
     let mut settings = settings.clone();
-    if let (Some(host), Value::Object(all)) = (tokens.fields.get("host"), &mut settings) {
+    if let (Some(host), Value::Object(all)) = (host, &mut settings) {
         all.insert(API_HOST.to_owned(), host.into());
     }
     settings

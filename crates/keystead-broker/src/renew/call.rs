@@ -29,8 +29,18 @@ pub(super) struct Came {
     pub(super) reply: Reply,
     /// Kind and code of what went wrong.
     pub(super) problem: Option<String>,
-    /// The new tokens, sealed, and when their last byte came.
-    pub(super) tokens: Option<(StoreTokens, Instant)>,
+    /// The new tokens.
+    pub(super) tokens: Option<Renewed>,
+}
+
+/// Tokens that are in memory alone.
+pub(super) struct Renewed {
+    /// As they are stored: sealed.
+    pub(super) store: StoreTokens,
+    /// When their last byte came.
+    pub(super) came_at: Instant,
+    /// The host of their API, where it is another than before.
+    pub(super) host: Option<String>,
 }
 
 impl Came {
@@ -162,17 +172,30 @@ impl Broker {
             Some(&opened.before),
         );
         match read {
-            Ok(tokens) => match self.seal_renewed(row, keys, tokens, fence, now) {
-                Ok(store) => Came {
-                    reply: Reply::Tokens {
-                        expires_at: store.expires_at,
-                        renew_at: store.renew_at,
+            Ok(tokens) => {
+                if !tokens.odd.is_empty() {
+                    let (integration, odd) = (row.integration, tokens.odd.join(" "));
+                    tracing::warn!(%integration, provider = provider.id, odd, "renewed tokens came with what cannot be, and were kept without that: an odd expires_in has them renewed soon");
+                }
+                let host = tokens.fields.get("host");
+                let moved = host.filter(|host| opened.before.get("host") != Some(host));
+                let host = moved.map(str::to_owned);
+                match self.seal_renewed(row, keys, tokens, fence, now) {
+                    Ok(store) => Came {
+                        reply: Reply::Tokens {
+                            expires_at: store.expires_at,
+                            renew_at: store.renew_at,
+                        },
+                        problem: None,
+                        tokens: Some(Renewed {
+                            store,
+                            came_at,
+                            host,
+                        }),
                     },
-                    problem: None,
-                    tokens: Some((store, came_at)),
-                },
-                Err(_) => Came::nothing(Reply::Lost, "not_sealed"),
-            },
+                    Err(_) => Came::nothing(Reply::Lost, "not_sealed"),
+                }
+            }
             Err(refusal) => refused(&refusal),
         }
     }

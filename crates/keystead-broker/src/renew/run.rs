@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keystead_core::action::{Action, Outcome};
+use keystead_core::provider::Config;
 use keystead_core::renew::{Change, End, Event, Holder, Pause, Reply, Rules, Run, Step, Want};
 use keystead_core::time::Time;
 use keystead_store::{
-    Effect, MarkReauthorize, ReleaseRenewal, Status as RowStatus, StoreTokens, TakeRenewal,
-    TokenSetRow, TokenState,
+    Effect, IntegrationChange, MarkReauthorize, ReleaseRenewal, Status as RowStatus, StoreTokens,
+    TakeRenewal, TokenSetRow, TokenState,
 };
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 
-use super::call::Came;
+use super::call::{Came, Renewed};
 use super::time::Reading;
 use super::{AUTHORISE_AGAIN, Ended, Grant, count, jitter, seen};
 use crate::broker::Broker;
@@ -25,6 +25,7 @@ use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::integrations::Loaded;
+use crate::oauth::with_host;
 use crate::permit::{Permit, Renew};
 
 /// How often a row is read whose lease another has.
@@ -53,7 +54,7 @@ struct Hand {
     loaded: Option<Arc<Loaded>>,
     permit: Option<Permit<Renew>>,
     room: Option<OwnedSemaphorePermit>,
-    tokens: Option<(StoreTokens, Instant)>,
+    tokens: Option<Renewed>,
     problem: Option<String>,
     store_pause: Duration,
 }
@@ -140,13 +141,25 @@ impl Broker {
             .reading
             .map_or_else(|| self.store_time(), |it| it.now());
         let problem = hand.problem.clone();
+        let mut settings_at = None;
         let (word, outcome, effects) = match change {
             Change::Store { .. } => {
-                let Some((tokens, _)) = &hand.tokens else {
+                let Some(new) = &hand.tokens else {
                     return Err(Ended::Unavailable);
                 };
-                let effect = Effect::StoreTokens(Box::new(tokens.clone()));
-                ("renewed".to_owned(), Outcome::Allowed, vec![effect])
+                let mut effects = vec![Effect::StoreTokens(Box::new(new.store.clone()))];
+                let mut word = "renewed".to_owned();
+                if let Some(host) = &new.host {
+                    let Ok(moved) = self.moved_host(&loaded, &row, host, at).await else {
+                        return Ok(Event::Unknown);
+                    };
+                    if let Some((revision, moved)) = moved {
+                        settings_at = Some(revision);
+                        effects.push(moved);
+                        word = format!("renewed, and its API is at {host} now");
+                    }
+                }
+                (word, Outcome::Allowed, effects)
             }
             Change::Release {
                 token_version,
@@ -212,13 +225,61 @@ impl Broker {
         let done = self.append(entry, effects).await;
         self.epochs().move_tenant(tenant);
         let event = written(done);
+        if event == Event::Missed
+            && let Some(revision) = settings_at
+            && self.revision(hand.grant).await != Ok(Some(revision))
+        {
+            // Its settings were changed in between; the tokens are still to be stored.
+            return Ok(Event::Unknown);
+        }
         if event == Event::Written {
             hand.note(self, &row);
         } else if event == Event::Missed && hand.tokens.take().is_some() {
             count(&self.renewals().counters.overtaken);
-            tracing::warn!(integration = %integration, "renewed tokens were not stored: the lease had run out, and another went on");
+            tracing::warn!(integration = %integration, "renewed tokens were not stored: their lease had run out and another went on, or their integration is gone");
         }
         Ok(event)
+    }
+
+    /// The change of the settings by which the API's host is this from now on, and the revision that it
+    /// changes; `None` where there is nothing to change, or where it may not be that host.
+    async fn moved_host(
+        &self,
+        loaded: &Loaded,
+        row: &TokenSetRow,
+        host: &str,
+        at: Time,
+    ) -> Result<Option<(u64, Effect)>, Error> {
+        let (tenant, integration) = (row.tenant, row.integration);
+        let Some(known) = self.store().find_integration(tenant, integration).await? else {
+            return Ok(None);
+        };
+        let settings = serde_json::from_str(&known.config).unwrap_or_default();
+        let hosted = with_host(&settings, Some(host));
+        if known.credential_version != row.credential_version
+            || hosted == settings
+            || Config::parse(&loaded.provider, &hosted).is_err()
+        {
+            return Ok(None);
+        }
+        let change = IntegrationChange {
+            config: Some(hosted.to_string()),
+            ..IntegrationChange::default()
+        };
+        let update = Effect::UpdateIntegration {
+            tenant,
+            integration,
+            expected_revision: Some(known.revision),
+            change,
+            at,
+        };
+        Ok(Some((known.revision, update)))
+    }
+
+    async fn revision(&self, (tenant, integration): Grant) -> Result<Option<u64>, ()> {
+        let found = self.store().find_integration(tenant, integration).await;
+        let found = found.map_err(drop)?;
+        Ok(found.map(|row| row.revision))
     }
 
     /// Takes the lease: the entry of that is the permit to open the refresh token.
@@ -239,7 +300,8 @@ impl Broker {
                 ));
             }
         };
-        if loaded.row.disabled {
+        let granted = hand.row.as_ref().map(|row| row.credential_version);
+        if loaded.row.disabled || granted != Some(loaded.row.credential_version) {
             return Err(Ended::Gone);
         }
         if hand.room.is_none() {
@@ -340,10 +402,10 @@ impl Hand {
     /// Notes what was written.
     fn note(&mut self, broker: &Broker, row: &TokenSetRow) {
         let counters = &broker.renewals().counters;
-        if let Some((tokens, came_at)) = self.tokens.take() {
-            broker.note_exposed(came_at);
+        if let Some(new) = self.tokens.take() {
+            broker.note_exposed(new.came_at);
             count(&counters.renewed);
-            self.row = Some(Arc::new(stored(row, tokens)));
+            self.row = Some(Arc::new(stored(row, new.store)));
             return;
         }
         let kind = self.problem.as_deref().and_then(|it| it.split(':').next());

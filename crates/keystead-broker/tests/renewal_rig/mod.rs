@@ -1,6 +1,8 @@
 //! Nodes over one store, and a provider that grants tokens of each class.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test file uses a part of it
 
+mod seed;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
@@ -12,8 +14,8 @@ use keystead_broker::callers::Verifier;
 use keystead_broker::kms::{FileKms, Kms};
 use keystead_broker::net::{Client, ClientConfig};
 use keystead_broker::{
-    Broker, Clock, Context, Error, Integration, NewIntegration, NewKey, OAuthApp, Parts,
-    RenewSettings, Selector, Settings,
+    Back, Begin, Broker, Changes, Clock, Context, Error, Integration, NewIntegration, NewKey,
+    OAuthApp, Parts, RenewSettings, Selector, Settings, TestReport, Way,
 };
 use keystead_core::caller::Scope;
 use keystead_core::egress::Guard;
@@ -25,6 +27,9 @@ use keystead_testkit::postgres::Cluster;
 use keystead_testkit::token_server::{CLIENT_ID, CLIENT_SECRET, Class, TokenServer};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
+
+/// Of a client that hands in what providers answer.
+const REDIRECT_URI: &str = "https://product.example/back";
 
 /// A provider file of that class.
 fn provider(class: Class) -> (&'static str, String) {
@@ -39,6 +44,7 @@ id = "{id}"
 name = "Sample of {word}"
 docs = "https://{id}.example/docs"
 hosts = ["{id}.example"]
+host_choices = ["*.my.{id}.example"]
 base_url = "https://{id}.example"
 path_prefixes = ["/"]
 sdk_token_headers = ["authorization"]
@@ -52,6 +58,7 @@ authorize_url = "https://{id}.example/authorize"
 token_url = "https://{id}.example/token"
 client_auth = "body"
 scopes = []
+reply = {{ host = "/instance_url" }}
 [mode.oauth.refresh]
 class = "{word}"
 
@@ -293,6 +300,7 @@ fn settings() -> Settings {
         .map(|id| (id.to_owned(), app.clone()))
         .into_iter()
         .collect::<BTreeMap<_, _>>();
+    settings.oauth.redirect_uris = vec![REDIRECT_URI.to_owned()];
     settings.renew = RenewSettings {
         upkeep: false,
         ..RenewSettings::default()
@@ -334,23 +342,6 @@ impl Node {
         }
     }
 
-    /// So many more of them, of that class.
-    pub async fn connect_many(&self, rig: &Arc<Rig>, count: usize, class: Class) {
-        let turns = Arc::new(tokio::sync::Semaphore::new(32));
-        let mut all = tokio::task::JoinSet::new();
-        for number in 0..count {
-            let turn = turns.clone().acquire_owned().await.unwrap();
-            let (node, rig) = (self.clone(), rig.clone());
-            all.spawn(async move {
-                node.connect(&rig, &format!("n{number}"), class).await;
-                drop(turn);
-            });
-        }
-        while let Some(done) = all.join_next().await {
-            done.unwrap();
-        }
-    }
-
     pub async fn row(&self, id: IntegrationId) -> TokenSetRow {
         let found = self.store.find_token_set(self.tenant, id).await;
         found.unwrap().unwrap()
@@ -375,13 +366,65 @@ impl Node {
     pub async fn hear(&self, id: IntegrationId) {
         // A change of any kind has the row read again.
         let ctx = self.ctx().await;
-        let changes = keystead_broker::Changes {
+        let changes = Changes {
             name: Some(format!("renamed-{}", micros())),
-            ..Default::default()
+            ..Changes::default()
         };
         let done = self.broker.update_integration(&ctx, id, changes, None);
         done.await.unwrap();
         self.broker.hear_changes().await.unwrap();
+    }
+
+    pub async fn change(&self, id: IntegrationId, changes: Changes) -> Integration {
+        let ctx = self.ctx().await;
+        let done = self.broker.update_integration(&ctx, id, changes, None);
+        done.await.unwrap()
+    }
+
+    /// Tries it, as a person who asks for that.
+    pub async fn test(&self, id: IntegrationId) -> TestReport {
+        let ctx = self.ctx().await;
+        self.broker.test_integration(&ctx, id).await.unwrap()
+    }
+
+    /// Its owner consents anew, and its first trial ends.
+    pub async fn consent(&self, rig: &Rig, id: IntegrationId, class: Class) {
+        self.authorise(rig, id, class).await.unwrap();
+        self.tried(id).await;
+    }
+
+    /// Its owner consents anew.
+    pub async fn authorise(&self, rig: &Rig, id: IntegrationId, class: Class) -> Result<(), Error> {
+        let ctx = self.ctx().await;
+        let begin = Begin {
+            type_: provider(class).0.to_owned(),
+            integration: Some(id),
+            name: None,
+            config: Map::new(),
+            session: None,
+        };
+        let way = Way::Caller(REDIRECT_URI.to_owned());
+        let begun = self.broker.begin_authorization(&ctx, begin, way).await;
+        let back = Back {
+            state: begun.unwrap().state,
+            code: Some(Zeroizing::new(rig.server.code(class))),
+            iss: None,
+            error: None,
+            browser: None,
+        };
+        let done = self.broker.complete_authorization(&ctx, back).await;
+        done.map(drop).map_err(|incomplete| incomplete.error)
+    }
+
+    /// Waits for the trial that is under way.
+    pub async fn tried(&self, id: IntegrationId) {
+        loop {
+            let found = self.store.find_integration(self.tenant, id).await.unwrap();
+            if found.unwrap().status != keystead_store::Status::Verifying {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub async fn seen(&self, id: IntegrationId) -> Integration {

@@ -65,5 +65,6 @@ pub fn take_tokens(
         fields: Fields::from_parts(parts),
         expires_at: renewable.then_some(now),
         refresh_expires_at: None,
+        odd: Vec::new(),
     }))
 }

@@ -1,8 +1,8 @@
 //! What the provider answers: tokens, a device's codes, or a refusal.
 //!
-//! What always holds: tokens are taken whole or not at all; a token is visible ASCII of at most
-//! 16 KiB, ends in 30 seconds to a year where its end is known, and its API host is one of the
-//! provider's. A refusal's code is a word of at most 64 letters, digits, `_`, `.`, `-`.
+//! What always holds: a token is visible ASCII of at most 16 KiB, ends in 30 seconds to a year where
+//! its end is known, and its API host is one of the provider's. At a consent all of a reply is taken or
+//! nothing; a renewal has used the old token up, so that good tokens are kept whatever comes with them. A refusal's code is a word of at most 64 letters, digits, `_`, `.`, `-`.
 
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
@@ -34,6 +34,8 @@ pub struct Tokens {
     pub expires_at: Option<Time>,
     /// When the refresh token ends, where this reply said so.
     pub refresh_expires_at: Option<Time>,
+    /// What a renewal's reply says that cannot be, and that is not gone by: for operators.
+    pub odd: Vec<&'static str>,
 }
 
 /// Why there are no tokens.
@@ -74,7 +76,8 @@ impl Refusal {
     }
 }
 
-/// Reads the answer to a token request. `before` is what there was, for a renewal.
+/// Reads the answer to a token request. `before` is what there was, for a renewal: there an odd end is
+/// taken for the earliest, and an odd host for none.
 pub fn read_tokens(
     provider: &Provider,
     config: &Config,
@@ -103,18 +106,31 @@ pub fn read_tokens(
     // A reply without one leaves the old one in force (RFC 6749 section 6), whatever is known of
     // the provider: some replace it only where the app is set up so.
     let refresh = token(&json, &reply.refresh_token)?.or_else(|| kept(before, "refresh_token"));
-    let life = seconds(json.at(&reply.expires_in))
-        .map_err(|()| Refusal::unusable("expires_in"))?
-        .or(oauth.refresh.lifetime)
-        .map(|life| life.clamp(LEAST_LIFE, MOST_LIFE));
-    let refresh_life = seconds(json.at(&reply.refresh_expires_in))
-        .map_err(|()| Refusal::unusable("refresh_expires_in"))?
-        // Where it ends at no time, some say nought.
-        .filter(|life| *life > 0)
-        .map(|life| life.clamp(LEAST_LIFE, MOST_REFRESH_LIFE));
+    let mut odd = Vec::new();
+    let mut forgive = |name| match before {
+        Some(_) => {
+            odd.push(name);
+            Ok(())
+        }
+        None => Err(Refusal::unusable(name)),
+    };
+    let life = match seconds(json.at(&reply.expires_in)) {
+        Ok(life) => life.or(oauth.refresh.lifetime),
+        Err(()) => forgive("expires_in").map(|()| Some(LEAST_LIFE))?,
+    }
+    .map(|life| life.clamp(LEAST_LIFE, MOST_LIFE));
+    let refresh_life = match seconds(json.at(&reply.refresh_expires_in)) {
+        Ok(life) => life,
+        Err(()) => forgive("refresh_expires_in").map(|()| None)?,
+    }
+    // Where it ends at no time, some say nought.
+    .filter(|life| *life > 0)
+    .map(|life| life.clamp(LEAST_LIFE, MOST_REFRESH_LIFE));
     let scope = scope(json.at(&reply.scope)).or_else(|| kept(before, "scope"));
-    let host = match reply.host.as_ref().and_then(|pointer| json.at(pointer)) {
-        Some(named) => Some(api_host(provider, config, named)?),
+    let named = reply.host.as_ref().and_then(|pointer| json.at(pointer));
+    let host = match named.map(|named| api_host(provider, config, named)) {
+        Some(Some(host)) => Some(host),
+        Some(None) => forgive("host").map(|()| kept(before, "host"))?,
         None => kept(before, "host"),
     };
     let parts = [
@@ -128,6 +144,7 @@ pub fn read_tokens(
         fields: Fields::from_parts(there),
         expires_at: life.map(|life| now.plus_seconds(life)),
         refresh_expires_at: refresh_life.map(|life| now.plus_seconds(life)),
+        odd,
     })
 }
 
@@ -243,20 +260,13 @@ fn scope(value: Option<&Json>) -> Option<Zeroizing<String>> {
 
 /// The host, or the host of the address. Where the credential goes is the provider file's to
 /// permit, whoever answered.
-fn api_host(
-    provider: &Provider,
-    config: &Config,
-    value: &Json,
-) -> Result<Zeroizing<String>, Refusal> {
+fn api_host(provider: &Provider, config: &Config, value: &Json) -> Option<Zeroizing<String>> {
     let text = value.as_text().unwrap_or_default();
     let host = text.strip_prefix("https://").unwrap_or(text);
     let host = host.strip_suffix('/').unwrap_or(host);
-    match canonical_host(host) {
-        Ok(host) if provider.may_be_api_host(config, &host) => {
-            Ok(Zeroizing::new(host.into_owned()))
-        }
-        _ => Err(Refusal::unusable("host")),
-    }
+    let host = canonical_host(host).ok()?;
+    let may_be = provider.may_be_api_host(config, &host);
+    may_be.then(|| Zeroizing::new(host.into_owned()))
 }
 
 fn refusal(
