@@ -30,6 +30,7 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::context::Context;
 use crate::error::{Error, FieldFault};
+use crate::open::{self, OF_KEY, OF_PERSON, OF_TENANT};
 use crate::permit::{Decided, On};
 use crate::tenants::is_name;
 
@@ -163,13 +164,15 @@ impl Broker {
             integration: new.integration,
             embed: new.embed,
             until: None,
+            parent: None,
         };
         self.insert_session(decided, tenant, acting, &providers, return_url)
             .await
     }
 
     /// Makes a further session of the same person, for a page of its own beside a framed one: it
-    /// serves one provider, or one integration, and ends when the first one does.
+    /// serves one provider, or one integration, ends when the first one does, however that ends, and
+    /// counts as it.
     ///
     /// # Errors
     /// `Denied`, `NotFound`.
@@ -191,6 +194,7 @@ impl Broker {
         acting.embed = false;
         acting.integration = integration;
         acting.until = Some(session.expires_at);
+        acting.parent = Some(acting.parent.unwrap_or(session.id));
         let providers = Filter::Only(BTreeSet::from([provider.to_owned()]));
         self.insert_session(decided, tenant, acting, &providers, None)
             .await
@@ -281,6 +285,30 @@ impl Broker {
         Filter::Only(those)
     }
 
+    /// Refuses one more than may be open at once. What is closed counts until it would have ended,
+    /// as its row is there until then.
+    async fn room_for_session(
+        &self,
+        tenant: TenantId,
+        acting: &Acting,
+        now: Time,
+    ) -> Result<(), Error> {
+        let store = self.store();
+        let one_person = acting.user.is_some() || matches!(acting.maker, Actor::User { .. });
+        let most = if one_person { OF_PERSON } else { OF_KEY };
+        let whose = begins(acting)?;
+        open::room(
+            store.open_connect_sessions(tenant, &whose, now).await?,
+            most,
+            now,
+        )?;
+        open::room(
+            store.open_connect_sessions(tenant, "", now).await?,
+            OF_TENANT,
+            now,
+        )
+    }
+
     async fn insert_session(
         &self,
         decided: Decided,
@@ -290,6 +318,9 @@ impl Broker {
         return_url: Option<String>,
     ) -> Result<MadeConnectSession, Error> {
         let at = self.clock().now();
+        if let Err(fault) = self.room_for_session(tenant, &acting, at).await {
+            return Err(decided.fail(fault).await);
+        }
         let id = SessionId::from_uuid(clock::new_uuid(at)?);
         let secret = Zeroizing::new(clock::random::<32>()?);
         let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(secret));
@@ -320,6 +351,15 @@ impl Broker {
             expires_at,
         })
     }
+}
+
+/// How the rows of that person's sessions begin, however else they differ.
+fn begins(acting: &Acting) -> Result<String, Error> {
+    let whose = serde_json::to_string(&acting.maker).and_then(|maker| {
+        serde_json::to_string(&acting.user)
+            .map(|user| format!("{{\"maker\":{maker},\"user\":{user},"))
+    });
+    whose.map_err(|_| Error::internal("a connect session that is no JSON"))
 }
 
 /// Whether it is said, by whoever may say it, for whom a session is.

@@ -28,6 +28,7 @@ mod limits;
 mod mint;
 pub mod net;
 mod oauth;
+mod open;
 mod page;
 mod permit;
 mod proxy;

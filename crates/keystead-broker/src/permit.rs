@@ -486,6 +486,14 @@ impl Broker {
         }
     }
 
+    /// The same for a request of nobody's, which anybody can send: it counts against its address,
+    /// and over the limit it is answered as that, without an entry each.
+    pub async fn refuse_nobody(&self, ctx: &Context, on: TargetKind, error: Error) -> Error {
+        let on = On::kind(on, TenantId::PLATFORM);
+        let why = error.word();
+        self.unproven(ctx, &on, why.into(), error).await
+    }
+
     pub(crate) async fn append(&self, entry: Entry, effects: Vec<Effect>) -> Result<(), Error> {
         self.counters()
             .entries

@@ -6,6 +6,7 @@
 
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
+use keystead_broker::Error;
 use zeroize::Zeroizing;
 
 /// A cookie by its plain name.
@@ -60,6 +61,24 @@ impl Cookie {
             (Some((_, value)), None) => Some(Zeroizing::new(value.to_owned())),
             _ => None,
         }
+    }
+
+    /// A secret of the browser's own: the one it has, so that several pages at once share it, else
+    /// a new one.
+    pub(crate) fn known_or_new(self, headers: &HeaderMap) -> Result<Zeroizing<String>, Error> {
+        let ours = |value: &Zeroizing<String>| {
+            value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        if let Some(known) = self.read(headers).filter(ours) {
+            return Ok(known);
+        }
+        let mut value = Zeroizing::new(String::with_capacity(64));
+        for byte in keystead_broker::random::<32>()? {
+            for nibble in [byte >> 4, byte & 15] {
+                value.extend(char::from_digit(u32::from(nibble), 16));
+            }
+        }
+        Ok(value)
     }
 
     /// What sets it, for so many seconds; `None` where the value is no cookie's.

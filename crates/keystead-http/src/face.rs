@@ -216,7 +216,9 @@ fn finish(
             );
             headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
         }
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers
+            .entry(REFERRER_POLICY)
+            .or_insert(HeaderValue::from_static("no-referrer"));
     }
     answer
 }

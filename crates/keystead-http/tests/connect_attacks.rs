@@ -40,6 +40,7 @@ async fn a_stolen_link_is_of_no_use_in_a_second_browser() {
     // Of two that press at once, one has it.
     let link = house.link(&token, json!({})).await;
     let (mut one, mut two) = (Browser::new(&house), Browser::new(&house));
+    tokio::join!(one.get(&link), two.get(&link));
     let (first, second) = tokio::join!(one.post(&link, &[]), two.post(&link, &[]));
     let mut statuses = [first.status.as_u16(), second.status.as_u16()];
     statuses.sort_unstable();
@@ -207,6 +208,7 @@ async fn a_form_from_elsewhere_changes_nothing() {
             &csrf,
             "an old browser on another site",
         ),
+        (None, Some("null"), &csrf, "a sandbox, without TLS"),
         (Some("same-origin"), Some(&own), "", "no token"),
         (Some("same-origin"), Some(&own), "x", "a wrong token"),
         (
@@ -235,6 +237,7 @@ async fn a_form_from_elsewhere_changes_nothing() {
     }
     // The link's own button, pressed by another site's page.
     let link = house.link(&token, json!({})).await;
+    browser.get(&link).await;
     browser.site = Some("cross-site");
     assert_eq!(browser.post(&link, &[]).await.status, 403);
     let denied = |entry: &&Value| entry["outcome"] == "denied" && entry["on"] == "request";
@@ -553,6 +556,7 @@ async fn each_page_forbids_all_that_it_does_not_need() {
     // Over TLS a browser that says nothing of where a form comes from is not believed.
     let link = house.link(&alice, json!({})).await;
     let mut browser = Browser::new(&house);
+    browser.get(&link).await;
     (browser.site, browser.origin) = (None, None);
     assert_eq!(browser.post(&link, &[]).await.status, 403);
 }

@@ -8,6 +8,7 @@
 use keystead_core::ids::{AuthorizationId, IntegrationId, SealKeyId, SessionId, TenantId};
 use keystead_core::time::Time;
 
+use crate::connect_session::{Open, read_open};
 use crate::effect::Step;
 use crate::value::{Row, Scope, query};
 use crate::{Error, Store};
@@ -57,6 +58,8 @@ const INSERT: &str = "INSERT INTO pending_authorization (tenant_id, authorizatio
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 const TAKE: &str =
     "DELETE FROM pending_authorization WHERE tenant_id = $1 AND authorization_id = $2";
+const OPEN: &str = "SELECT count(*), min(expires_at) FROM pending_authorization WHERE tenant_id = $1 AND expires_at > $2";
+const OPEN_OF: &str = "SELECT count(*), min(expires_at) FROM pending_authorization WHERE tenant_id = $1 AND expires_at > $2 AND caller = $3";
 pub(crate) const EXPIRED: &str =
     "SELECT DISTINCT tenant_id FROM pending_authorization WHERE expires_at < $1 LIMIT $2";
 pub(crate) const FORGET: &str =
@@ -122,6 +125,20 @@ impl Store {
             .await?
             .map(read)
             .transpose()
+    }
+
+    /// The tenant's consents under way that have not expired, of all callers or of one.
+    pub async fn open_authorizations(
+        &self,
+        tenant: TenantId,
+        caller: Option<&str>,
+        now: Time,
+    ) -> Result<Open, Error> {
+        let open = match caller {
+            Some(caller) => query!(OPEN_OF, tenant, now, caller),
+            None => query!(OPEN, tenant, now),
+        };
+        read_open(self.opt(Scope::Tenant(tenant), open).await?)
     }
 
     /// The consent under way whose state has this hash, of whatever tenant, expired ones included.

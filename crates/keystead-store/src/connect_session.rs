@@ -47,10 +47,29 @@ const EXISTS: &str = "SELECT 1 FROM connect_session WHERE tenant_id = $1 AND ses
 const CLAIM: &str = "UPDATE connect_session SET browser_hash = $1 WHERE tenant_id = $2 AND session_id = $3 \
      AND browser_hash IS NULL AND closed_at IS NULL";
 const CLOSE: &str = "UPDATE connect_session SET closed_at = $1 WHERE tenant_id = $2 AND session_id = $3 AND closed_at IS NULL";
+const OPEN: &str = "SELECT count(*), min(expires_at) FROM connect_session WHERE tenant_id = $1 AND expires_at > $2 \
+     AND substr(actor, 1, length(CAST($3 AS TEXT))) = CAST($3 AS TEXT)";
 pub(crate) const EXPIRED: &str =
     "SELECT DISTINCT tenant_id FROM connect_session WHERE expires_at < $1 LIMIT $2";
 pub(crate) const FORGET: &str =
     "DELETE FROM connect_session WHERE tenant_id = $1 AND expires_at < $2";
+
+/// How many rows have not expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// So many.
+    pub count: u64,
+    /// When the next of them does.
+    pub next_end: Option<Time>,
+}
+
+pub(crate) fn read_open(row: Option<Row>) -> Result<Open, Error> {
+    let mut row = row.ok_or(Error::Corrupt { what: "a count" })?;
+    Ok(Open {
+        count: row.take()?,
+        next_end: row.take()?,
+    })
+}
 
 fn read(mut row: Row) -> Result<ConnectSessionRow, Error> {
     Ok(ConnectSessionRow {
@@ -112,6 +131,17 @@ impl Store {
             .await?
             .map(read)
             .transpose()
+    }
+
+    /// The tenant's sessions that have not expired, closed ones included, whose actor begins so.
+    pub async fn open_connect_sessions(
+        &self,
+        tenant: TenantId,
+        actor: &str,
+        now: Time,
+    ) -> Result<Open, Error> {
+        let open = query!(OPEN, tenant, now, actor);
+        read_open(self.opt(Scope::Tenant(tenant), open).await?)
     }
 
     /// The session whose link has this hash, of whatever tenant, closed and expired ones included.

@@ -36,7 +36,7 @@ use futures_util::future::BoxFuture;
 
 pub use append::{Receipt, Write};
 pub use authorization::AuthorizationRow;
-pub use connect_session::ConnectSessionRow;
+pub use connect_session::{ConnectSessionRow, Open};
 pub use effect::Effect;
 pub use error::Error;
 pub use idempotency::IdempotencyRow;

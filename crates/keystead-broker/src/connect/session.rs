@@ -37,6 +37,9 @@ pub(super) struct Acting {
     pub(super) integration: Option<IntegrationId>,
     pub(super) embed: bool,
     pub(super) until: Option<Time>,
+    /// The session that this is a tab of: it goes on while that one does, and counts as it.
+    #[serde(default)]
+    pub(super) parent: Option<SessionId>,
 }
 
 impl Acting {
@@ -172,9 +175,10 @@ impl Broker {
         };
         if row.browser_hash.is_some() {
             let on = On::kind(TargetKind::Integration, row.tenant).named(row.id);
-            self.deny(&ctx, Action::Info, &on, "link claimed before")
-                .await?;
-            return Err(taken());
+            // Whoever has the link can press as often as they like.
+            return Err(self
+                .unproven(&ctx, &on, "link claimed before".into(), taken())
+                .await);
         }
         match self
             .note_session(&ctx, row.tenant, row.id, "connect session opened", claim)
@@ -295,6 +299,17 @@ impl Broker {
         }
         let why = "connect session whose maker was taken back";
         let acting: Acting = read_json(&row, &row.actor)?;
+        if let Some(parent) = acting.parent {
+            let parent = self
+                .store()
+                .find_connect_session(row.tenant, parent)
+                .await?;
+            if parent.is_none_or(|parent| parent.closed_at.is_some()) {
+                return Err(self
+                    .no_session(anonymous, "tab of a closed connect session")
+                    .await);
+            }
+        }
         let (request, address) = (anonymous.request, anonymous.address);
         let maker = match self
             .act_again(&acting.maker, row.tenant, request, address)
@@ -359,7 +374,7 @@ impl Broker {
             caller: Some(Arc::new(found.caller.clone())),
             tenant: Some(row.tenant),
             within: Some(Arc::new(within)),
-            subject: Some(Subject(b's', *row.id.bytes())),
+            subject: Some(Subject(b's', *acting.parent.unwrap_or(row.id).bytes())),
             proof: Some(Proof {
                 epoch: self.epochs().of_callers(),
                 basis: Basis::Stated,
@@ -392,6 +407,12 @@ impl Broker {
     pub(super) fn link_hash(&self, secret: &str) -> [u8; 32] {
         let text = Zeroizing::new(format!("connect link|{secret}"));
         self.keyring().lookup_hash(text.as_bytes())
+    }
+
+    /// What the form behind a link carries, for the browser that was shown it and no other.
+    pub fn connect_start_token(&self, link: &str, browser: &str) -> String {
+        let text = Zeroizing::new(format!("connect start|{browser}|{link}"));
+        URL_SAFE_NO_PAD.encode(self.keyring().lookup_hash(text.as_bytes()))
     }
 
     fn browser_hash(&self, secret: &str) -> [u8; 32] {

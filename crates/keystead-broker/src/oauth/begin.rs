@@ -19,6 +19,7 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
+use crate::open::{self, OF_KEY, OF_PERSON, OF_TENANT};
 
 /// So long a state may be brought back.
 const STATE_SECONDS: i64 = 600;
@@ -58,6 +59,9 @@ impl Broker {
         way: Way,
     ) -> Result<Started, Error> {
         let (decided, target) = self.oauth_target(ctx, &begin).await?;
+        if let Err(fault) = self.room_for_consent(ctx, target.on.tenant).await {
+            return Err(decided.fail(fault).await);
+        }
         let redirect_uri = match self.redirect_uri(&way) {
             Ok(uri) => uri,
             Err(fault) => return Err(decided.fail(fault).await),
@@ -143,6 +147,24 @@ impl Broker {
         let url = oauth::authorize_url(&target.provider, target.config()?, &app, &ask)
             .map_err(unusable)?;
         Ok((url, pkce.map(|(verifier, _)| verifier)))
+    }
+
+    /// Refuses one more consent under way than there may be at once.
+    pub(super) async fn room_for_consent(
+        &self,
+        ctx: &Context,
+        tenant: TenantId,
+    ) -> Result<(), Error> {
+        let actor = Actor::of(ctx).ok_or(Error::Unauthenticated)?;
+        let most = match actor {
+            Actor::User { .. } => OF_PERSON,
+            Actor::Service { .. } | Actor::Operator { .. } => OF_KEY,
+        };
+        let (store, now, caller) = (self.store(), self.clock().now(), actor.to_text());
+        let own = store.open_authorizations(tenant, Some(&caller), now);
+        open::room(own.await?, most, now)?;
+        let all = store.open_authorizations(tenant, None, now);
+        open::room(all.await?, OF_TENANT, now)
     }
 
     /// The row of a consent that is under way.

@@ -94,6 +94,9 @@ impl Broker {
             );
             return Err(decided.fail(fault).await);
         }
+        if let Err(fault) = self.room_for_consent(ctx, target.on.tenant).await {
+            return Err(decided.fail(fault).await);
+        }
         let (decided, opened) = self.oauth_opened(ctx, decided, &target).await?;
         decided
             .because("device authorisation begun")

@@ -21,8 +21,8 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
 use http::StatusCode;
-use keystead_broker::{ConnectSession, Context, Error, MadeConnectSession};
-use keystead_core::action::{Action, TargetKind};
+use keystead_broker::{ConnectLink, ConnectSession, Context, Error, MadeConnectSession};
+use keystead_core::action::TargetKind;
 use keystead_core::provider::Provider;
 use std::sync::Arc;
 use tower::util::MapResponseLayer;
@@ -30,9 +30,12 @@ use tower::util::MapResponseLayer;
 use super::oops::Message;
 use super::page::on_to;
 use super::texts::fill;
-use super::visit::{FRAMED, TOP, Visit, keep, session_cookie};
+use super::visit::{FRAMED, TOP, Visit, keep, session_cookie, start_cookie};
 use crate::face::{Route, Shared};
 use crate::problem::Fault;
+
+/// So long the page of a link is good for a press of its button.
+const START_SECONDS: u32 = 30 * 60;
 
 /// The link to a session that was made.
 pub(crate) fn link_url(shared: &Shared, made: &MadeConnectSession) -> Option<String> {
@@ -109,10 +112,10 @@ where
     show(page).merge(act)
 }
 
-/// The link. Looking at it changes nothing: previews and scanners look too.
-async fn start(mut visit: Visit) -> Result<Response, Fault> {
+/// What the link of the path leads to, if it belongs in this place.
+async fn link(visit: &mut Visit) -> Result<(String, ConnectLink), Fault> {
     let secret = visit.after("/start/");
-    let (broker, arrival) = (visit.shared.broker.clone(), visit.arrival);
+    let (broker, arrival) = (&visit.shared.broker, visit.arrival);
     let link = broker
         .find_connect_link(arrival.request, Some(arrival.address), &secret)
         .await?;
@@ -122,11 +125,21 @@ async fn start(mut visit: Visit) -> Result<Response, Fault> {
         }
         .into());
     }
-    let t = visit.page.t();
     visit.page.tenant = Some(link.tenant_name.clone());
+    Ok((secret, link))
+}
+
+/// The link. Looking at it changes nothing: previews and scanners look too.
+async fn start(mut visit: Visit) -> Result<Response, Fault> {
+    let (secret, link) = link(&mut visit).await?;
     if link.claimed {
         return used(&visit, StatusCode::OK);
     }
+    let cookie = start_cookie(&visit.shared, visit.page.base);
+    let browser = cookie.known_or_new(visit.headers())?;
+    let broker = &visit.shared.broker;
+    visit.page.csrf = broker.connect_start_token(&secret, &browser);
+    let t = visit.page.t();
     let tenant = [("tenant", link.tenant_name.as_str())];
     let go_on = match &link.user {
         Some(user) => fill(t.start_as, &[("user", user.as_str()), tenant[0]]),
@@ -142,7 +155,9 @@ async fn start(mut visit: Visit) -> Result<Response, Fault> {
         lead: &lead,
         once: &once,
     };
-    page.show(StatusCode::OK, &body)
+    let mut answer = page.show(StatusCode::OK, &body)?;
+    keep(&mut answer, cookie, &browser, START_SECONDS);
+    Ok(answer)
 }
 
 /// A link that a browser has already, this one or another.
@@ -161,17 +176,24 @@ fn used(visit: &Visit, status: StatusCode) -> Result<Response, Fault> {
     page.show(status, &message)
 }
 
-/// The first browser that presses the button has the session from then on.
-async fn claim(visit: Visit) -> Result<Response, Fault> {
+/// The first browser that presses the button has the session from then on; it was shown the page.
+async fn claim(mut visit: Visit) -> Result<Response, Fault> {
     let (broker, arrival) = (visit.shared.broker.clone(), visit.arrival);
-    if let Err(fault) = visit.check_origin() {
-        let ctx = Context::anonymous(arrival.request, Some(arrival.address));
-        let error = Error::Malformed("forged".into());
-        let (action, on) = (Action::Info, TargetKind::Request);
-        broker.refuse(&ctx, action, on, None, &error).await;
-        return Err(fault);
+    let (secret, link) = link(&mut visit).await?;
+    if !link.claimed {
+        let browser = start_cookie(&visit.shared, visit.page.base).read(visit.headers());
+        let browser = browser.unwrap_or_default();
+        let token = broker.connect_start_token(&secret, &browser);
+        if let Err(fault) = visit.form(&token).await {
+            let ctx = Context::anonymous(arrival.request, Some(arrival.address));
+            let error = Error::Malformed("forged".into());
+            let refused = broker.refuse_nobody(&ctx, TargetKind::Request, error);
+            return Err(match refused.await {
+                Error::Malformed(_) => fault,
+                worse => worse.into(),
+            });
+        }
     }
-    let secret = visit.after("/start/");
     let claimed = broker
         .claim_connect_session(arrival.request, Some(arrival.address), &secret)
         .await;

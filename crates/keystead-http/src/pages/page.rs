@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{
     CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION,
-    VARY, X_FRAME_OPTIONS,
+    REFERRER_POLICY, VARY, X_FRAME_OPTIONS,
 };
 use keystead_broker::Error;
 
@@ -38,6 +38,8 @@ pub(crate) struct Page {
     pub(crate) tenant: Option<String>,
     /// The session's token, for forms.
     pub(crate) csrf: String,
+    /// Whether it is reached without TLS.
+    pub(crate) plain: bool,
     /// Who may frame it: origins, or `'none'`.
     pub(crate) frame_ancestors: String,
     /// Where forms may lead besides to us, as origins.
@@ -85,6 +87,10 @@ impl Page {
         let policy = HeaderValue::try_from(self.policy())
             .map_err(|_| Error::internal("a policy that is no header"))?;
         headers.insert(CONTENT_SECURITY_POLICY, policy);
+        if self.plain && !self.csrf.is_empty() {
+            // Its forms are to say where they come from.
+            headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+        }
         if !self.framed() {
             headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
         }

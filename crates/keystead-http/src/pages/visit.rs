@@ -79,6 +79,7 @@ impl FromRequest<Shared> for Visit {
                 base,
                 tenant: None,
                 csrf: String::new(),
+                plain: !settings.is_https(),
                 frame_ancestors,
                 form_targets: Vec::new(),
             },
@@ -178,7 +179,8 @@ impl Visit {
         Ok((session, read?))
     }
 
-    async fn form(&mut self, csrf: &str) -> Result<Form, Fault> {
+    /// The form that a page with this token sent.
+    pub(super) async fn form(&mut self, csrf: &str) -> Result<Form, Fault> {
         self.check_origin()?;
         let body = std::mem::take(&mut self.body);
         let body = body.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -190,21 +192,21 @@ impl Visit {
         Ok(form)
     }
 
-    /// Refuses what another site's page sent. The browser says which it was: `Sec-Fetch-Site`
-    /// first, since `no-referrer` blanks the `Origin` of forms. Over plain HTTP browsers say
-    /// neither; there the session's token has to do.
-    pub(crate) fn check_origin(&self) -> Result<(), Fault> {
+    /// Refuses what another site's page sent. The browser says which it was: by `Sec-Fetch-Site`,
+    /// since `no-referrer` blanks the `Origin` of forms (as a sandbox of another site's would).
+    /// Over plain HTTP browsers say that to this machine alone: pages there do not blank it, and
+    /// `null` is another's. Old browsers say neither; without TLS the page's token has to do.
+    fn check_origin(&self) -> Result<(), Fault> {
         let settings = self.shared.broker.connect_settings();
         let header = |name| {
             let value: Option<&HeaderValue> = self.parts.headers.get(name);
             value.map(|value| value.to_str().unwrap_or("?").to_owned())
         };
-        let origin = header(ORIGIN).filter(|origin| origin != "null");
-        let same_origin = origin.map(|origin| Some(origin) == settings.origin());
-        let from_here = match (header(SEC_FETCH_SITE), same_origin) {
-            (_, Some(false)) => false,
-            (Some(site), _) => site == "same-origin",
-            (None, Some(true)) => true,
+        let own = |origin: &str| settings.origin().as_deref() == Some(origin);
+        let from_here = match (header(SEC_FETCH_SITE), header(ORIGIN).as_deref()) {
+            (Some(site), None | Some("null")) => site == "same-origin",
+            (Some(site), Some(origin)) => site == "same-origin" && own(origin),
+            (None, Some(origin)) => own(origin),
             (None, None) => !settings.is_https(),
         };
         if from_here {
@@ -224,6 +226,20 @@ pub(crate) fn session_cookie(shared: &Shared, base: &str) -> Cookie {
         "keystead-connect"
     };
     own_cookie(shared, base, name)
+}
+
+/// The cookie of the browser that was shown a link's page. Unlike a session's it comes along when
+/// another site sends the browser here, so that two such pages share it.
+pub(super) fn start_cookie(shared: &Shared, base: &str) -> Cookie {
+    let (name, reach) = if base == FRAMED {
+        ("keystead-start-frame", Reach::Frame)
+    } else {
+        ("keystead-start", Reach::Return)
+    };
+    Cookie {
+        reach,
+        ..own_cookie(shared, base, name)
+    }
 }
 
 fn own_cookie(shared: &Shared, base: &str, name: &'static str) -> Cookie {

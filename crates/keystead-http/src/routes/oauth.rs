@@ -36,22 +36,9 @@ pub(crate) fn binding_cookie(shared: &Shared) -> Cookie {
     }
 }
 
-/// The browser's own secret: the one it has, so that it can be in several flows at once, else a
-/// new one.
+/// The browser's own secret, known or new.
 pub(crate) fn binding(shared: &Shared, headers: &HeaderMap) -> Result<Zeroizing<String>, Error> {
-    let ours = |value: &Zeroizing<String>| {
-        value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
-    if let Some(known) = binding_cookie(shared).read(headers).filter(ours) {
-        return Ok(known);
-    }
-    let mut value = Zeroizing::new(String::with_capacity(64));
-    for byte in keystead_broker::random::<32>()? {
-        for nibble in [byte >> 4, byte & 15] {
-            value.extend(char::from_digit(u32::from(nibble), 16));
-        }
-    }
-    Ok(value)
+    binding_cookie(shared).known_or_new(headers)
 }
 
 /// Has the browser keep its secret.
@@ -196,9 +183,8 @@ async fn received(mut visit: Visit) -> Answer {
     let back = match read_back(visit.raw_query(), browser.unwrap_or_default()) {
         Ok(back) => back,
         Err(error) => {
-            let (action, on) = (Action::Put, TargetKind::Integration);
-            broker.refuse(&ctx, action, on, None, &error).await;
-            return not_connected(&mut visit, error.into());
+            let refused = broker.refuse_nobody(&ctx, TargetKind::Integration, error);
+            return not_connected(&mut visit, refused.await.into());
         }
     };
     match broker.complete_authorization(&ctx, back).await {

@@ -41,6 +41,8 @@ pub struct Plan {
     pub public_url: Option<String>,
     /// How often an address may fail to prove anything.
     pub anonymous: Option<&'static str>,
+    /// How often a user may ask.
+    pub user: Option<&'static str>,
     /// Provider files beside the catalogue's.
     pub files: Vec<(&'static str, &'static str)>,
     /// Where providers are dialled, by id.
@@ -150,7 +152,8 @@ impl House {
         // Sweeps are many at once, and not what the limit is for.
         let anonymous = plan.anonymous.unwrap_or("100000/minute");
         behaviour.limits.anonymous = anonymous.parse().unwrap();
-        behaviour.limits.user = "100000/minute".parse().unwrap();
+        let user = plan.user.unwrap_or("100000/minute");
+        behaviour.limits.user = user.parse().unwrap();
         behaviour.connect = ConnectSettings::new(
             Some(&home),
             &["https://product.example/settings".to_owned()],

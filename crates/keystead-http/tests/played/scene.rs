@@ -37,15 +37,36 @@ impl Scene {
     }
 
     pub async fn with(file: &'static str) -> Scene {
-        Scene::of(file, None).await
+        Scene::of(file, Plan::default()).await
     }
 
     /// Addresses may fail so often.
     pub async fn limited(anonymous: &'static str) -> Scene {
-        Scene::of(FILE, Some(anonymous)).await
+        let anonymous = Some(anonymous);
+        Scene::of(
+            FILE,
+            Plan {
+                anonymous,
+                ..Plan::default()
+            },
+        )
+        .await
     }
 
-    async fn of(file: &'static str, anonymous: Option<&'static str>) -> Scene {
+    /// A user may ask so often.
+    pub async fn asked(user: &'static str) -> Scene {
+        let user = Some(user);
+        Scene::of(
+            FILE,
+            Plan {
+                user,
+                ..Plan::default()
+            },
+        )
+        .await
+    }
+
+    async fn of(file: &'static str, plan: Plan) -> Scene {
         let (played, url) = Played::start().await;
         let (clock, hand) = Clock::fixed(NOON);
         let mut behaviour = keystead_broker::Settings::default();
@@ -58,10 +79,9 @@ impl Scene {
         let house = House::planned(Plan {
             behaviour,
             clock,
-            anonymous,
             files: vec![("acme.toml", file)],
             dial: vec![("acme", url)],
-            ..Plan::default()
+            ..plan
         })
         .await;
         let alice = house.jwt("alice", "acme", Role::Owner);
