@@ -18,7 +18,6 @@ use keystead_core::entry::Entry;
 use keystead_core::ids::{IntegrationId, RevocationId, TenantId};
 use keystead_core::policy::{self, Denial, Target};
 use keystead_core::provider::Fields;
-use keystead_core::provider::oauth::ISSUED_TO;
 use keystead_core::provider::rotation::State;
 use keystead_core::seal::{Kind, Place};
 use keystead_core::time::Time;
@@ -186,7 +185,7 @@ impl Permit<Revoke> {
     ) -> Result<Fields, Error> {
         let (own, _) = self.open(keys, credential)?;
         match tokens {
-            Some(row) => Ok(own.with(self.open_tokens(keys, row)?.without(ISSUED_TO))),
+            Some(row) => Ok(own.with(self.open_tokens(keys, row)?)),
             None => Ok(own),
         }
     }
