@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use keystead_core::action::{Action, Outcome};
 use keystead_core::renew::Want;
+use keystead_core::time::Time;
 use keystead_store::{Effect, ReleaseRenewal, TokenSetRow};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -32,6 +33,8 @@ const PAGE: u32 = 256;
 /// What cannot be renewed, as its integration is switched off or its provider is gone, is looked at
 /// again after so long.
 const POSTPONED_SECONDS: i64 = 6 * 3600;
+/// Tokens that live shorter are not renewed for ever for nobody.
+const SHORT_LIFE_SECONDS: i64 = 300;
 const EXPIRED_EVERY: Duration = Duration::from_secs(60);
 
 /// One kind of due work, of which one round is under way at a time.
@@ -112,8 +115,31 @@ impl Broker {
         }
     }
 
+    /// What was refused for the app is tried again once: whoever started this node may have set up
+    /// another.
+    async fn retry_refused_clients(&self) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let rows = self.store().list_refused_clients(after, PAGE).await?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            after = Some(last.integration);
+            let now = self.fresh_store_clock().await?.now();
+            for row in rows {
+                if row.lease_until.is_none_or(|until| until <= now) {
+                    let why = "renewal to be tried again: a node has started";
+                    self.postpone(row, Some(now), why).await;
+                }
+            }
+        }
+    }
+
     /// Begins the renewal of all tokens that are due, some at a time.
     async fn due_renewals(&self) {
+        if self.renewals().is_first_look() && self.retry_refused_clients().await.is_err() {
+            self.renewals().look_again();
+        }
         let mut begun = usize::MAX;
         while begun > 0 {
             let found = async {
@@ -157,31 +183,50 @@ impl Broker {
             Err(Error::Unavailable { .. }) => return,
             Err(_) => false,
         };
-        if can_be_used {
+        let now = self.store_time();
+        if !can_be_used {
+            let later = now.plus_seconds(POSTPONED_SECONDS);
+            let why = "renewal postponed: not in use";
+            self.postpone(row, Some(later), why).await;
+        } else if self.is_idle(&row).await {
+            let why = "renewal left to the next use: these tokens live for minutes";
+            self.postpone(row, None, why).await;
+        } else {
             let mut flight = self.fly(grant, Want::Ahead);
             let _ = flight.wait_for(Option::is_some).await;
-        } else {
-            self.postpone(row).await;
         }
     }
 
-    /// Looks away from tokens that are not to be used, for a while.
-    async fn postpone(&self, row: TokenSetRow) {
+    /// Whether these are tokens of a short life that nobody used since they came.
+    async fn is_idle(&self, row: &TokenSetRow) -> bool {
+        let life = row.expires_at.map(|end| end.0 - row.updated_at.0);
+        // Where it has no end, or one before it came (it was brought along), that says nothing.
+        let short = life.is_some_and(|life| (1..SHORT_LIFE_SECONDS * 1_000_000).contains(&life));
+        if !short || row.failures > 0 {
+            return false;
+        }
+        let (tenant, id) = (row.tenant, row.integration);
+        let found = self.store().find_integration(tenant, id).await;
+        let known = found.ok().flatten();
+        known.is_some_and(|known| known.last_used_at.is_none_or(|at| at < row.updated_at))
+    }
+
+    /// Has tokens renewed at another time, or at their next use.
+    async fn postpone(&self, row: TokenSetRow, renew_at: Option<Time>, why: &'static str) {
         let mut on = On::kind(keystead_core::action::TargetKind::Integration, row.tenant);
         on.name = Some(row.integration.to_string());
         let ctx = Context::anonymous(self.new_request_id(), None);
         let mut entry = self.entry(&ctx, Action::Rotate, &on, Outcome::Failed);
         entry.caller = "system";
-        entry.reason = Some("renewal postponed: not in use".into());
+        entry.reason = Some(why.into());
         entry.version = Some(row.credential_version);
-        let now = self.store_time();
         let later = Effect::ReleaseRenewal(Box::new(ReleaseRenewal {
             tenant: row.tenant,
             integration: row.integration,
             token_version: row.token_version,
             fence: row.fence,
             keep_intent: true,
-            renew_at: Some(now.plus_seconds(POSTPONED_SECONDS)),
+            renew_at,
             failures: row.failures,
             failing_since: row.failing_since,
             problem: row.problem,

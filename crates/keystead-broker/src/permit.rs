@@ -18,6 +18,7 @@ use keystead_core::entry::Entry;
 use keystead_core::ids::{IntegrationId, RevocationId, TenantId};
 use keystead_core::policy::{self, Denial, Target};
 use keystead_core::provider::Fields;
+use keystead_core::provider::oauth::ISSUED_TO;
 use keystead_core::provider::rotation::State;
 use keystead_core::seal::{Kind, Place};
 use keystead_core::time::Time;
@@ -185,7 +186,7 @@ impl Permit<Revoke> {
     ) -> Result<Fields, Error> {
         let (own, _) = self.open(keys, credential)?;
         match tokens {
-            Some(row) => Ok(own.with(self.open_tokens(keys, row)?)),
+            Some(row) => Ok(own.with(self.open_tokens(keys, row)?.without(ISSUED_TO))),
             None => Ok(own),
         }
     }

@@ -33,6 +33,7 @@ use crate::limits::Subject;
 use crate::mint::Made;
 use crate::net::{self, Hop, HopLimits, NetError, OnRedacted, ProxyBody, Secret, Waited};
 use crate::permit::{On, Use};
+use crate::renew::renews;
 use crate::streams::Grounds;
 
 /// Which integration a call goes through.
@@ -100,10 +101,8 @@ impl Broker {
         };
         let sign_body = provider.needs_body_hash(&way.home.logical_host);
         // Tokens that may end at any time: the call is made again with new ones, where it can be.
-        let of_unknown_end = loaded
-            .tokens
-            .as_ref()
-            .is_some_and(|row| row.expires_at.is_none());
+        let tokens = loaded.tokens.as_ref();
+        let of_unknown_end = tokens.is_some_and(|row| row.expires_at.is_none()) && renews(provider);
         let hold = match (sign_body, of_unknown_end) {
             (true, _) => Hold::ToSign,
             (false, true) => Hold::ToRepeat,
@@ -399,6 +398,8 @@ enum Hold {
 
 /// The longest body that is held so that its call can be made again.
 const REPEATED_MOST: u64 = 64 << 10;
+/// What such bodies leave of the memory for bodies that have to be held: they can do without.
+const LEFT_TO_SIGN: usize = 32 << 20;
 
 /// The same request once more, where its body is in memory and it asks for no other protocol.
 fn repeatable<B>(request: &Held<B>) -> Option<Held<B>> {
@@ -427,6 +428,19 @@ impl AsRef<[u8]> for HeldBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// Room for a body of that length, where it leaves enough to those that have to be signed.
+fn room_to_repeat(all: &Arc<Semaphore>, length: u64) -> Option<HeldBody> {
+    let length = usize::try_from(length).ok()?;
+    let free = all.available_permits();
+    free.checked_sub(length)
+        .filter(|left| *left >= LEFT_TO_SIGN)?;
+    let room = u32::try_from(length).ok()?;
+    Some(HeldBody {
+        bytes: Vec::with_capacity(length),
+        room: all.clone().try_acquire_many_owned(room).ok()?,
+    })
 }
 
 impl HeldBody {
@@ -475,17 +489,22 @@ impl Broker {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let all = self.held_bodies();
         let length = request.body().size_hint().exact();
-        let short = length.is_some_and(|length| length <= REPEATED_MOST);
-        if hold == Hold::Not || (hold == Hold::ToRepeat && !short) {
+        let held = match hold {
+            Hold::Not => None,
+            Hold::ToRepeat => length
+                .filter(|length| *length <= REPEATED_MOST)
+                .and_then(|length| room_to_repeat(all, length)),
+            Hold::ToSign => Some(HeldBody::new(all)?),
+        };
+        let Some(mut held) = held else {
             return Ok((request.map(Either::Left), None));
-        }
+        };
         let settings = &self.settings().proxy;
         let late = |_| Error::from(NetError::Timeout(Waited::Caller));
         let until = Instant::now() + settings.head_timeout;
         let (parts, mut body) = request.into_parts();
-        let all = self.held_bodies();
-        let mut held = HeldBody::new(all)?;
         loop {
             let next = until.min(Instant::now() + settings.idle_timeout);
             let Some(frame) = timeout_at(next, body.frame()).await.map_err(late)? else {
@@ -521,5 +540,22 @@ impl From<NetError> for Error {
                 reason: other.to_string().into(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_held_to_be_repeated_takes_no_room_from_those_to_be_signed() {
+        let all = Arc::new(Semaphore::new(LEFT_TO_SIGN + 100));
+        let held = room_to_repeat(&all, 60).unwrap();
+        assert!(room_to_repeat(&all, 60).is_none());
+        assert!(room_to_repeat(&all, 40).is_some());
+        drop(held);
+        let mut held = room_to_repeat(&all, 60).unwrap();
+        held.push(&[b'x'; 60], &all, REPEATED_MOST).unwrap();
+        assert_eq!(all.available_permits(), LEFT_TO_SIGN + 40);
     }
 }

@@ -17,13 +17,13 @@ mod time;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use keystead_core::ids::{IntegrationId, TenantId};
-use keystead_core::provider::Fields;
-use keystead_core::provider::oauth::Tokens;
+use keystead_core::provider::oauth::{ISSUED_TO, RefreshClass, Tokens};
+use keystead_core::provider::{Fields, Provider};
 use keystead_core::renew::{Row, Want, ahead_of};
 use keystead_core::time::Time;
 use keystead_store::{Effect, TokenSetRow, TokenState};
@@ -111,12 +111,24 @@ pub struct RenewalCounters {
 pub(crate) struct Renewals {
     flights: Mutex<HashMap<Grant, Flight>>,
     endpoints: Endpoints,
+    /// Whether it was looked what was refused for the app, since the start.
+    looked: AtomicBool,
     pub(crate) counters: RenewalCounters,
 }
 
 impl Renewals {
     fn flights(&self) -> MutexGuard<'_, HashMap<Grant, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody asked this before.
+    pub(crate) fn is_first_look(&self) -> bool {
+        !self.looked.swap(true, Ordering::Relaxed)
+    }
+
+    /// Has it asked once more.
+    pub(crate) fn look_again(&self) {
+        self.looked.store(false, Ordering::Relaxed);
     }
 
     /// Whether one is under way.
@@ -146,13 +158,15 @@ pub(crate) struct Live {
     pub(crate) as_text: bool,
     /// The tokens' version, and their end where it is known.
     pub(crate) tokens: Option<(u64, Option<Time>)>,
+    /// Whether there is something to renew them with.
+    pub(crate) renewable: bool,
 }
 
 impl Live {
-    /// The version of tokens of which nobody knows how long they last.
+    /// The version of tokens that can be renewed, and of which nobody knows how long they last.
     pub(crate) fn of_unknown_end(&self) -> Option<u64> {
         match self.tokens {
-            Some((version, None)) => Some(version),
+            Some((version, None)) if self.renewable => Some(version),
             _ => None,
         }
     }
@@ -160,10 +174,14 @@ impl Live {
 
 /// Tokens that are refused are renewed at most so often: a refusal has other reasons too.
 const BETWEEN_REFUSALS_SECONDS: i64 = 60;
+/// Tokens of one client are not renewed as another: in the settings there is another one now, or the
+/// integration brings another one along.
+const CLIENT_CHANGED: &str = "client_id_changed";
+const OWN_CLIENT_CHANGED: &str = "own_client_id_changed";
 /// What is written to the log of whoever runs this, and told to whoever waits.
 const AUTHORISE_AGAIN: &str = "the provider no longer honours this connection: authorise it again";
-/// The kind of a problem that was found when a call had been begun whose end nobody wrote down.
-const IN_DOUBT: &str = "in_doubt";
+/// A pause that nobody sits out.
+const LONG_SECONDS: u64 = 1800;
 /// Flights that a caller waits for, one after the other, at most.
 const FLIGHTS_MOST: usize = 4;
 
@@ -181,12 +199,6 @@ pub(crate) fn seen(row: &TokenSetRow) -> Row {
         failures: row.failures,
         failing_since: row.failing_since,
     }
-}
-
-/// Whether the provider may have given newer tokens than these.
-pub(crate) fn is_in_doubt(row: &TokenSetRow) -> bool {
-    let kind = row.problem.as_deref().and_then(|it| it.split(':').next());
-    row.intent || (row.state == TokenState::Reauthorize && kind == Some(IN_DOUBT))
 }
 
 fn jitter() -> Result<u16, Error> {
@@ -218,6 +230,7 @@ impl Broker {
                 fields,
                 as_text,
                 tokens: None,
+                renewable: false,
             });
         };
         let on = loaded.on();
@@ -239,7 +252,8 @@ impl Broker {
         };
         let opened = self.open_tokens(ctx, &permit, keys, &on, &row).await?;
         Ok(Live {
-            fields: opened.without("refresh_token"),
+            renewable: renews(&loaded.provider) && opened.get("refresh_token").is_some(),
+            fields: opened.without("refresh_token").without(ISSUED_TO),
             as_text: false,
             tokens: Some((row.token_version, row.expires_at)),
         })
@@ -336,7 +350,10 @@ impl Broker {
         match (kind, seconds) {
             ("rate", Some(retry_after)) => Error::Limited { retry_after },
             ("client", _) => Error::Credential {
-                reason: format!("its tokens cannot be renewed, as the provider refuses the OAuth app ({code}): whoever set the app up has to correct its client id and secret").into(),
+                reason: client_refused(code).into(),
+            },
+            (_, Some(seconds)) if seconds > LONG_SECONDS => Error::Upstream {
+                reason: format!("its tokens could not be renewed ({code}): it is tried again later; test the integration to try once more, or authorise it again").into(),
             },
             (_, Some(seconds)) => Error::Upstream {
                 reason: format!("its tokens could not be renewed ({code}): repeat in {seconds} s").into(),
@@ -400,11 +417,26 @@ impl Broker {
     }
 }
 
+/// Whether this provider's tokens are renewed at all.
+pub(crate) fn renews(provider: &Provider) -> bool {
+    let class = provider.oauth().map(|oauth| oauth.refresh.class);
+    class.is_some_and(|class| class != RefreshClass::None)
+}
+
 /// When tokens of that end are renewed ahead of it; what has no refresh token is not.
 fn renew_at(now: Time, expires_at: Option<Time>, can_renew: bool) -> Result<Option<Time>, Error> {
     let jitter = jitter()?;
     let at = expires_at.filter(|_| can_renew);
     Ok(at.map(|at| ahead_of(now, at, jitter)))
+}
+
+/// Why there are no tokens where it is our app that is at fault.
+fn client_refused(code: &str) -> String {
+    match code {
+        CLIENT_CHANGED => "its tokens cannot be renewed, as they were granted to another OAuth app than the one that is set up now: whoever runs Keystead sets client_id and client_secret of this provider's [oauth] back, or the account is authorised again".to_owned(),
+        OWN_CLIENT_CHANGED => "its tokens cannot be renewed, as they were granted to another OAuth app than its own of now: put the client_id and client_secret in again that it had, or authorise it again".to_owned(),
+        _ => format!("its tokens cannot be renewed, as the provider refuses the OAuth app ({code}): whoever set the app up has to correct its client id and secret"),
+    }
 }
 
 /// Whether this is what was waited for.
@@ -413,7 +445,7 @@ fn serves(row: &TokenSetRow, want: Want, now: Time) -> bool {
     match want {
         Want::Later(version) => usable && row.token_version > version,
         Want::Ahead => true,
-        Want::Live | Want::Insisting | Want::Last => usable,
+        Want::Live | Want::Insisting => usable,
     }
 }
 

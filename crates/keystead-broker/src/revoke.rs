@@ -14,7 +14,6 @@
 mod answer;
 mod ask;
 mod close;
-mod left;
 mod model;
 mod select;
 mod take;

@@ -165,7 +165,7 @@ impl Broker {
             .await?;
         let began = Instant::now();
         let (tried, ended) = match self.try_live(ctx, permit, &keys, loaded).await {
-            Ok(tried) => (tried, false),
+            Ok(tried) => tried,
             Err(fault) => match without_token(&fault) {
                 Some((class, ended)) => (Some((class, fault.to_string())), ended),
                 None => return Err(fault),
@@ -226,14 +226,15 @@ impl Broker {
     }
 
     /// Tries what the credential is used by. Tokens that are refused before their time are renewed and
-    /// tried once more: where the grant itself is dead, that is what shows it.
+    /// tried once more: where the grant itself is dead, that is what shows it. Says too whether the grant
+    /// has ended, as far as that can be seen.
     async fn try_live(
         &self,
         ctx: &Context,
         permit: Permit<Test>,
         keys: &TenantKeys,
         loaded: &Loaded,
-    ) -> Result<Option<(ResultClass, String)>, Error> {
+    ) -> Result<(Option<(ResultClass, String)>, bool), Error> {
         let want = match ctx.caller {
             Some(_) => Want::Insisting,
             None => Want::Live,
@@ -242,15 +243,19 @@ impl Broker {
         let tried = self.call(loaded, keys, &live.fields).await;
         let refused = matches!(tried, Some((ResultClass::BadKey | ResultClass::Expired, _)));
         let Some((version, end)) = live.tokens.filter(|_| refused) else {
-            return Ok(tried);
+            return Ok((tried, false));
         };
+        if !live.renewable {
+            // Nothing else will show it; a trial that goes well shows the contrary.
+            return Ok((tried, true));
+        }
         let grant = (loaded.row.tenant, loaded.row.id);
         // Before it is said for the first time that they are refused, they may be as new as they are,
         // unless this trial has renewed them.
         let known = loaded.tokens.as_ref().map(|row| row.token_version);
         let anew = end.is_none() && known == Some(version) && loaded.row.status != RowStatus::Error;
         if !anew && !self.may_renew_refused(loaded, version) {
-            return Ok(tried);
+            return Ok((tried, false));
         }
         self.renewed(grant, Want::Later(version)).await?;
         let decided = self.decide_for_system(ctx, Action::Test, &loaded.on());
@@ -263,7 +268,7 @@ impl Broker {
         let again = self.find_loaded(grant.0, grant.1).await?;
         let again = again.as_deref().unwrap_or(loaded);
         let live = self.live_fields(ctx, permit, keys, again, want).await?;
-        Ok(self.call(again, keys, &live.fields).await)
+        Ok((self.call(again, keys, &live.fields).await, false))
     }
 
     /// The provider's test call, and what its answer means; `None` where there is no such call.

@@ -370,7 +370,7 @@ async fn due_tokens_are_renewed_ahead_of_need_with_a_bounded_number_of_calls_at_
     // Ended in a minute, all of them.
     let soon = renewal_rig::micros() + 60_000_000;
     rig.sql(&format!(
-        "UPDATE token_set SET expires_at = {soon}, renew_at = 1"
+        "UPDATE token_set SET expires_at = {soon}, renew_at = 1, updated_at = 1"
     ));
     rig.server.taking(Duration::from_millis(20));
     let (calls, most) = (rig.server.calls(), rig.server.most_at_once());

@@ -15,10 +15,11 @@
 mod pace;
 mod row;
 
-pub use pace::{Rules, ahead_of};
+pub use pace::{Rules, ahead_of, is_hopeless};
 pub use row::{Change, Holder, Missed, Row};
 
 use crate::time::Time;
+use pace::{LATE_PAUSE, LATE_PAUSE_OF_USE, is_late};
 
 /// What a run is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,9 +32,6 @@ pub enum Want {
     Later(u64),
     /// Renewal before anybody waits for it.
     Ahead,
-    /// The newest tokens there are, to take the grant back with: what failed before is tried again,
-    /// and a call whose end nobody wrote down too.
-    Last,
 }
 
 /// What happened.
@@ -112,7 +110,7 @@ pub enum End {
     Live,
     /// The person has to authorise again.
     Reauthorize,
-    /// It failed; to be tried again then, or not by itself any more.
+    /// It failed; to be tried again then.
     Failing(Option<Time>),
     /// Another is at it, and nobody waits here.
     Busy,
@@ -154,6 +152,8 @@ pub struct Run {
     silent: u8,
     /// Leases that were asked for.
     takes: u8,
+    /// Whether the provider asked for the pause that the row is in.
+    asked_to_wait: bool,
     /// The fence of a lease that ran out on a call, and when that was first seen.
     doubted: Option<(u64, Time)>,
 }
@@ -176,6 +176,7 @@ impl Run {
             asked: None,
             silent: 0,
             takes: 0,
+            asked_to_wait: false,
             doubted: None,
         }
     }
@@ -183,6 +184,11 @@ impl Run {
     /// The row as the run knows it.
     pub fn row(&self) -> Option<&Row> {
         self.row.as_ref()
+    }
+
+    /// Whether the row that was read is in a pause for which its provider asked.
+    pub fn asked_to_wait(&mut self, asked: bool) {
+        self.asked_to_wait = asked;
     }
 
     /// The fence of the lease that was asked for last.
@@ -305,7 +311,6 @@ impl Run {
         let answered = match self.want {
             Want::Live | Want::Insisting => usable,
             Want::Later(version) => usable && row.token_version > version,
-            Want::Last => usable && !row.intent,
             Want::Ahead => row.dead || row.renew_at.is_none_or(|at| now < at),
         };
         let (dead, failing) = (row.dead, self.held_back(&row, now));
@@ -355,10 +360,21 @@ impl Run {
 
     /// Whether what failed before is not to be tried yet.
     fn held_back(&self, row: &Row, now: Time) -> bool {
-        let waits = row.failures > 0 && row.renew_at.is_none_or(|at| now < at);
-        // A call whose end is not known may still be carried out: nobody is to overtake it.
-        let insists = matches!(self.want, Want::Insisting | Want::Last);
-        waits && (!insists || (row.intent && row.renew_at.is_some()))
+        let waits = |at: &Time| row.failures > 0 && now < *at;
+        let Some(at) = row.renew_at.filter(waits) else {
+            return false;
+        };
+        let tried_late = |after: i64| {
+            let late = row.failing_since.is_some_and(|since| is_late(now, since));
+            late && now >= at.plus_seconds(after - LATE_PAUSE)
+        };
+        match self.want {
+            _ if self.asked_to_wait => true,
+            Want::Ahead => true,
+            // A call whose end is not known may still be carried out: nobody is to overtake it.
+            Want::Insisting => row.intent && !tried_late(self.rules.lease),
+            Want::Live | Want::Later(_) => !tried_late(LATE_PAUSE_OF_USE),
+        }
     }
 
     /// The lease is taken: calls, unless that took too long.
@@ -404,7 +420,8 @@ impl Run {
         let failures = before.saturating_add(1);
         let since = since.unwrap_or(now);
         let lease_ends = self.leased_at.plus_seconds(self.rules.lease);
-        let renew_at = self.rules.again(now, since, failures, reply, lease_ends);
+        let again = self.rules.again(now, since, failures, reply, lease_ends);
+        let renew_at = Some(again);
         let used_up = matches!(reply, Reply::Down | Reply::Unclear | Reply::Lost);
         let release = Change::Release {
             token_version: version,

@@ -165,6 +165,10 @@ const DUE: &str = "SELECT tenant_id, integration_id, credential_version, token_v
      refresh_expires_at, renew_at, holder, fence, lease_until, intent, failures, failing_since, problem, updated_at \
      FROM token_set WHERE renew_at <= $1 AND state = 'live' AND (lease_until IS NULL OR lease_until <= $1) \
      ORDER BY renew_at, integration_id LIMIT $2";
+const REFUSED_CLIENTS: &str = "SELECT tenant_id, integration_id, credential_version, token_version, state, key_id, sealed, expires_at, \
+     refresh_expires_at, renew_at, holder, fence, lease_until, intent, failures, failing_since, problem, updated_at \
+     FROM token_set WHERE problem LIKE 'client:%' AND state = 'live' AND integration_id > $1 \
+     ORDER BY integration_id LIMIT $2";
 const PUT: &str = "INSERT INTO token_set (tenant_id, integration_id, credential_version, token_version, state, key_id, sealed, \
      expires_at, refresh_expires_at, renew_at, holder, fence, lease_until, intent, failures, failing_since, problem, \
      updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
@@ -350,6 +354,18 @@ impl Store {
     pub async fn due_token_sets(&self, now: Time, limit: u32) -> Result<Vec<TokenSetRow>, Error> {
         self.all(Scope::System, query!(DUE, now, i64::from(limit)), read)
             .await
+    }
+
+    /// Tokens of all tenants that were last refused for the app, in the order of their integrations, after
+    /// that one.
+    pub async fn list_refused_clients(
+        &self,
+        after: Option<IntegrationId>,
+        limit: u32,
+    ) -> Result<Vec<TokenSetRow>, Error> {
+        let after = after.map_or(String::new(), |id| id.to_string());
+        let query = query!(REFUSED_CLIENTS, after, i64::from(limit));
+        self.all(Scope::System, query, read).await
     }
 
     /// The database's clock, which leases are judged by.

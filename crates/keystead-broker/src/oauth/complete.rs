@@ -210,6 +210,7 @@ impl Broker {
             now,
             None,
         )
+        .map(|tokens| tokens.issued_to(&app.client_id))
         .map_err(|refusal| {
             (
                 format!("exchange: {}", refusal.code),

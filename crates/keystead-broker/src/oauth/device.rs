@@ -261,6 +261,7 @@ impl Broker {
             now,
             None,
         )
+        .map(|tokens| tokens.issued_to(&app.client_id))
         .map_err(Refused::ByProvider)
     }
 }

@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 
 use keystead_core::provider::Fields;
 use keystead_core::provider::oauth::{
-    App, Means, OAuthError, Refusal, Tokens, read_tokens, refresh_request,
+    App, ISSUED_TO, Means, OAuthError, Refusal, Tokens, read_tokens, refresh_request,
 };
 use keystead_core::renew::Reply;
 use keystead_store::{StoreTokens, TokenSetRow};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::{count, renew_at};
+use super::{CLIENT_CHANGED, OWN_CLIENT_CHANGED, count, renew_at};
 use crate::broker::Broker;
 use crate::context::Context;
 use crate::error::Error;
@@ -88,16 +88,8 @@ impl Broker {
             Ok(opened) => opened,
             Err(came) => return came,
         };
-        let provider = &loaded.provider;
-        let endpoint = (provider.id.clone(), opened.app.client_id.clone());
-        if let Err(reply) = self.renewals().endpoints.admit(&endpoint) {
-            return Came::nothing(reply, "endpoint_paused");
-        }
-        let came = self
-            .exchange(loaded, row, &keys, &opened, fence, until)
-            .await;
-        self.renewals().endpoints.settle(endpoint, came.reply);
-        came
+        self.exchange(loaded, row, &keys, &opened, fence, until)
+            .await
     }
 
     async fn open_for_call(
@@ -116,7 +108,12 @@ impl Broker {
             .open(ctx, permit, keys, loaded)
             .await
             .map_err(corrupt)?;
-        let app = App::of(&own).or_else(|| {
+        let own = App::of(&own);
+        let changed = match own {
+            Some(_) => OWN_CLIENT_CHANGED,
+            None => CLIENT_CHANGED,
+        };
+        let app = own.or_else(|| {
             let app = self.settings().oauth.apps.get(&loaded.provider.id)?;
             Some(App {
                 client_id: app.client_id.clone(),
@@ -124,6 +121,11 @@ impl Broker {
             })
         });
         let app = app.ok_or_else(|| Came::nothing(Reply::Client, "no_oauth_app"))?;
+        // A provider says of another client's refresh token what it says of one that has ended.
+        let issued_to = before.get(ISSUED_TO);
+        if issued_to.is_some_and(|client| client != app.client_id) {
+            return Err(Came::nothing(Reply::Client, changed));
+        }
         Ok(Opened { app, before })
     }
 
@@ -146,6 +148,9 @@ impl Broker {
             Err(OAuthError::NoRefresh) => return Came::nothing(Reply::Dead, "no_renewal"),
             Ok(Err(_)) | Err(_) => return Came::nothing(Reply::Client, "no_request"),
         };
+        let host = request.uri().authority().map(ToString::to_string);
+        let client = opened.app.client_id.clone();
+        let endpoint = (provider.id.clone(), client, host.unwrap_or_default());
         // From before the call: what the answer gives for a time may have run for that long.
         let now = self.store_time();
         // The last look before it goes out.
@@ -156,12 +161,21 @@ impl Broker {
         if limits.total.is_zero() {
             return Came::nothing(Reply::Unsent, "too_late");
         }
+        let admitted = match self.renewals().endpoints.admit(endpoint) {
+            Ok(admitted) => admitted,
+            Err(reply) => return Came::nothing(reply, "endpoint_paused"),
+        };
         count(&self.renewals().counters.calls);
         let answer = match self.client().fetch(request, limits).await {
             Ok(answer) => answer,
-            Err(fault) => return unanswered(&fault),
+            Err(fault) => {
+                let came = unanswered(&fault);
+                admitted.settle(came.reply);
+                return came;
+            }
         };
         let came_at = Instant::now();
+        let issued = |tokens: Tokens| tokens.issued_to(&opened.app.client_id);
         let read = read_tokens(
             provider,
             &loaded.config,
@@ -171,7 +185,7 @@ impl Broker {
             now,
             Some(&opened.before),
         );
-        match read {
+        let came = match read {
             Ok(tokens) => {
                 if !tokens.odd.is_empty() {
                     let (integration, odd) = (row.integration, tokens.odd.join(" "));
@@ -180,7 +194,7 @@ impl Broker {
                 let host = tokens.fields.get("host");
                 let moved = host.filter(|host| opened.before.get("host") != Some(host));
                 let host = moved.map(str::to_owned);
-                match self.seal_renewed(row, keys, tokens, fence, now) {
+                match self.seal_renewed(row, keys, issued(tokens), fence, now) {
                     Ok(store) => Came {
                         reply: Reply::Tokens {
                             expires_at: store.expires_at,
@@ -197,7 +211,9 @@ impl Broker {
                 }
             }
             Err(refusal) => refused(&refusal),
-        }
+        };
+        admitted.settle(came.reply);
+        came
     }
 
     fn seal_renewed(
@@ -262,6 +278,8 @@ fn refused(refusal: &Refusal) -> Came {
         Means::Dead => Reply::Dead,
         Means::Client => Reply::Client,
         Means::Rate | Means::SlowDown => Reply::Rate(refusal.retry_after),
+        // It knows how long it will be away.
+        Means::Down if refusal.retry_after.is_some() => Reply::Rate(refusal.retry_after),
         Means::Down => Reply::Down,
         Means::Unclear | Means::Pending => Reply::Unclear,
     };

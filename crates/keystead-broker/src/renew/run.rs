@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use keystead_core::action::{Action, Outcome};
 use keystead_core::provider::Config;
-use keystead_core::renew::{Change, End, Event, Holder, Pause, Reply, Rules, Run, Step, Want};
+use keystead_core::renew::{
+    Change, End, Event, Holder, Pause, Reply, Rules, Run, Step, Want, is_hopeless,
+};
 use keystead_core::time::Time;
 use keystead_store::{
     Effect, IntegrationChange, MarkReauthorize, ReleaseRenewal, Status as RowStatus, StoreTokens,
@@ -19,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::call::{Came, Renewed};
 use super::time::Reading;
-use super::{AUTHORISE_AGAIN, Ended, Grant, IN_DOUBT, count, jitter, seen};
+use super::{AUTHORISE_AGAIN, CLIENT_CHANGED, Ended, Grant, client_refused, count, jitter, seen};
 use crate::broker::Broker;
 use crate::clock;
 use crate::context::Context;
@@ -48,7 +50,6 @@ pub(super) fn read_holder(text: &str) -> Option<Holder> {
 struct Hand {
     ctx: Context,
     grant: Grant,
-    want: Want,
     holder: Holder,
     reading: Option<Reading>,
     row: Option<Arc<TokenSetRow>>,
@@ -72,7 +73,6 @@ impl Broker {
         let mut hand = Hand {
             ctx,
             grant,
-            want,
             holder,
             reading: None,
             row: None,
@@ -87,7 +87,12 @@ impl Broker {
         let mut step = run.next(self.store_time(), Event::Begin);
         loop {
             let event = match step {
-                Step::Read => self.read_tokens_row(&mut hand).await,
+                Step::Read => {
+                    let event = self.read_tokens_row(&mut hand).await;
+                    let problem = hand.row.as_ref().and_then(|row| row.problem.as_deref());
+                    run.asked_to_wait(problem.is_some_and(|problem| problem.starts_with("rate:")));
+                    event
+                }
                 Step::Write(change) => match self.make(&mut hand, &run, change).await {
                     Ok(event) => event,
                     Err(ended) => return ended,
@@ -152,8 +157,11 @@ impl Broker {
                 let mut effects = vec![Effect::StoreTokens(Box::new(new.store.clone()))];
                 let mut word = "renewed".to_owned();
                 if let Some(host) = &new.host {
-                    let Ok(moved) = self.moved_host(&loaded, &row, host, at).await else {
-                        return Ok(Event::Unknown);
+                    let moved = match self.moved_host(&loaded, &row, host, at).await {
+                        Ok(moved) => moved,
+                        Err(Error::Unavailable { .. }) => return Ok(Event::Unknown),
+                        // The tokens are worth more than the host.
+                        Err(_) => None,
                     };
                     if let Some((revision, moved)) = moved {
                         settings_at = Some(revision);
@@ -184,7 +192,9 @@ impl Broker {
                     at,
                 }));
                 let mut effects = vec![release];
-                let told = told(problem.as_deref(), renew_at);
+                let since = failing_since.unwrap_or(at);
+                let hopeless = |kind: &str| is_hopeless(at, since, failures, kind == "unclear");
+                let told = told(problem.as_deref(), hopeless);
                 effects.extend(told.map(|message| Effect::SetVerified {
                     tenant,
                     integration,
@@ -199,17 +209,12 @@ impl Broker {
                 token_version,
                 fence,
             } => {
-                let code = problem.as_deref().and_then(|it| it.split_once(':'));
-                let code = code.map_or("dead", |(_, code)| code);
                 let mark = Effect::MarkReauthorize(Box::new(MarkReauthorize {
                     tenant,
                     integration,
                     token_version,
                     fence,
-                    problem: match run.in_doubt() {
-                        true => format!("{IN_DOUBT}:{code}"),
-                        false => problem.clone().unwrap_or_default(),
-                    },
+                    problem: problem.clone().unwrap_or_default(),
                     error_message: if run.in_doubt() {
                         "an answer of the provider was lost while its tokens were renewed, and it honours the old ones no more: authorise it again".to_owned()
                     } else {
@@ -231,7 +236,7 @@ impl Broker {
         entry.reason = Some(word.into());
         let done = self.append(entry, effects).await;
         self.epochs().move_tenant(tenant);
-        let event = written(done);
+        let event = written(done).map_err(|fault| hand.broken(&fault))?;
         if event == Event::Missed
             && let Some(revision) = settings_at
             && self.revision(hand.grant).await != Ok(Some(revision))
@@ -308,8 +313,7 @@ impl Broker {
             }
         };
         let granted = hand.row.as_ref().map(|row| row.credential_version);
-        let out_of_use = loaded.row.disabled && hand.want != Want::Last;
-        if out_of_use || granted != Some(loaded.row.credential_version) {
+        if loaded.row.disabled || granted != Some(loaded.row.credential_version) {
             return Err(Ended::Gone);
         }
         if hand.room.is_none() {
@@ -345,7 +349,7 @@ impl Broker {
                 hand.permit = Some(permit);
                 Event::Written
             }
-            Err(fault) => written(Err(fault)),
+            Err(fault) => written(Err(fault)).map_err(|fault| hand.broken(&fault))?,
         })
     }
 
@@ -383,6 +387,13 @@ impl Broker {
 }
 
 impl Hand {
+    /// Ends a run whose write the store refuses, as it will the next time.
+    fn broken(&self, fault: &Error) -> Ended {
+        let lost = self.tokens.is_some();
+        tracing::error!(?fault, integration = %self.grant.1, renewed_tokens_lost = lost, "a renewal could not be written down, and was ended");
+        Ended::Unavailable
+    }
+
     fn pause(&mut self, pause: Pause) -> Duration {
         match pause {
             Pause::Lease => WATCH,
@@ -400,6 +411,9 @@ impl Hand {
         let code = self.problem.as_deref().unwrap_or_default();
         match reply {
             Reply::Tokens { .. } => {}
+            Reply::Client if code.ends_with(CLIENT_CHANGED) => {
+                tracing::error!(%integration, provider, code, "tokens were granted to another client_id than the one that is set up now, and were left alone: set it back in [oauth], or in the integration's own app where the code says own, or authorise again");
+            }
             Reply::Client => {
                 tracing::error!(%integration, provider, code, "a provider refuses the OAuth app: check [oauth] or the integration's own app");
             }
@@ -463,11 +477,13 @@ fn stored(row: &TokenSetRow, tokens: StoreTokens) -> TokenSetRow {
     }
 }
 
-fn written(done: Result<(), Error>) -> Event {
+/// What came of a write. A fault that no waiting mends is given back.
+fn written(done: Result<(), Error>) -> Result<Event, Error> {
     match done {
-        Ok(()) => Event::Written,
-        Err(Error::Conflict { .. } | Error::NotFound { .. }) => Event::Missed,
-        Err(_) => Event::Unknown,
+        Ok(()) => Ok(Event::Written),
+        Err(Error::Conflict { .. } | Error::NotFound { .. }) => Ok(Event::Missed),
+        Err(Error::Unavailable { .. }) => Ok(Event::Unknown),
+        Err(fault) => Err(fault),
     }
 }
 
@@ -479,15 +495,33 @@ fn reason(what: &str, problem: &Option<String>) -> String {
 }
 
 /// What the integration says from now on; `None` where what it says may stay.
-fn told(problem: Option<&str>, again: Option<Time>) -> Option<String> {
+fn told(problem: Option<&str>, hopeless: impl Fn(&str) -> bool) -> Option<String> {
     let (kind, code) = problem?.split_once(':')?;
     if kind == "client" {
-        return Some(format!(
-            "its tokens cannot be renewed, as the provider refuses the OAuth app ({code}): whoever set the app up has to correct its client id and secret"
-        ));
+        return Some(client_refused(code));
     }
     let given_up = format!(
-        "its tokens could not be renewed for a long time ({code}): test it to try once more, or authorise it again"
+        "its tokens could not be renewed for a long time ({code}), and are tried now and then only: test it to try once more, or authorise it again"
     );
-    again.is_none().then_some(given_up)
+    hopeless(kind).then_some(given_up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_store_that_is_away_is_asked_again() {
+        let away = Error::Unavailable {
+            what: "the store",
+            context: String::new(),
+        };
+        assert!(matches!(written(Err(away)), Ok(Event::Unknown)));
+        let corrupt = Error::Corrupt {
+            record: "a row".to_owned(),
+        };
+        for fault in [Error::internal("refused"), corrupt] {
+            written(Err(fault)).unwrap_err();
+        }
+    }
 }

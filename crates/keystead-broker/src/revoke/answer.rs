@@ -19,12 +19,7 @@ use crate::net::FetchLimits;
 /// What came of asking.
 pub(super) enum Verdict {
     /// It was done, or there was nothing left to do.
-    Confirmed {
-        /// What was said of it.
-        detail: Option<String>,
-        /// It ended the whole grant, whichever of its tokens was sent.
-        whole: bool,
-    },
+    Confirmed(Option<String>),
     /// Nothing that is there can be taken back by a call.
     Unsupported(String),
     /// Not done, or nobody knows.
@@ -80,13 +75,16 @@ impl Broker {
         let (mut gone, mut failed) = (None, None);
         for call in calls {
             match self.make_call(call).await {
-                done @ Verdict::Confirmed { detail: None, .. } => return done,
-                was @ Verdict::Confirmed { .. } => gone = Some(was),
+                Verdict::Confirmed(None) => return Verdict::Confirmed(None),
+                Verdict::Confirmed(detail) => gone = Some(detail),
                 other => failed = failed.or(Some(other)),
             }
         }
-        let nobody = || again("the provider was not asked");
-        failed.or(gone).unwrap_or_else(nobody)
+        match (failed, gone) {
+            (Some(failed), _) => failed,
+            (None, Some(detail)) => Verdict::Confirmed(detail),
+            (None, None) => again("the provider was not asked"),
+        }
     }
 
     async fn make_call(&self, call: ProviderCall) -> Verdict {
@@ -107,20 +105,13 @@ impl Broker {
             // Where the file says how to read the answer, that was done.
             Outcome::Confirmed if call.rules.is_empty() => doubt(answer).map(again),
             Outcome::Confirmed => None,
-            // That this token was gone says nothing of others.
-            Outcome::Gone => Some(Verdict::Confirmed {
-                detail: Some(format!("{said}: it was gone")),
-                whole: false,
-            }),
+            Outcome::Gone => Some(Verdict::Confirmed(Some(format!("{said}: it was gone")))),
             Outcome::Failed => Some(Verdict::Again {
                 detail: said,
                 retry_after: retry_after(headers, self.clock().now()),
             }),
         };
-        verdict.unwrap_or(Verdict::Confirmed {
-            detail: None,
-            whole: call.whole,
-        })
+        verdict.unwrap_or(Verdict::Confirmed(None))
     }
 }
 

@@ -7,12 +7,10 @@ mod api;
 mod cases;
 mod consent;
 mod devices;
-mod doubted;
 mod exchange;
 #[path = "../house/mod.rs"]
 mod house;
 mod known;
-mod receipts;
 mod renewal;
 mod revoke;
 mod taken_back;

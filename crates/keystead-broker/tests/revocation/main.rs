@@ -8,6 +8,4 @@ mod batches;
 mod calls;
 #[path = "../house/mod.rs"]
 mod house;
-mod many;
-mod postgres;
 mod stage;

@@ -29,4 +29,6 @@ pub(super) use model::imply;
 pub use model::{
     API_HOST, ClientAuth, Means, MeansRule, OAuth, Refresh, RefreshClass, Reply, RequestBody,
 };
-pub use read::{DeviceCode, Refusal, Tokens, error_code, read_device, read_tokens, retry_after};
+pub use read::{
+    DeviceCode, ISSUED_TO, Refusal, Tokens, error_code, read_device, read_tokens, retry_after,
+};

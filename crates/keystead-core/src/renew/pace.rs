@@ -9,6 +9,13 @@ use super::Reply;
 use crate::time::Time;
 
 const DAY_SECONDS: i64 = 86_400;
+const HOUR_SECONDS: i64 = 3600;
+/// How long is waited after an attempt that failed for days, unless somebody uses the token.
+pub(super) const LATE_PAUSE: i64 = 6 * HOUR_SECONDS;
+/// How long is waited then in any case.
+pub(super) const LATE_PAUSE_OF_USE: i64 = HOUR_SECONDS;
+/// How much later, by chance, it is tried at most.
+const SPREAD_MOST: i64 = 900;
 /// Answers that nobody understands are not asked for again and again.
 const UNCLEAR_MOST: u64 = 10;
 /// What an answer may ask to wait at most.
@@ -50,7 +57,7 @@ impl Rules {
         self.lease - self.slack
     }
 
-    /// When to try again after a failed attempt; `None`: not by itself any more.
+    /// When to try again after a failed attempt.
     pub(super) fn again(
         &self,
         now: Time,
@@ -58,33 +65,51 @@ impl Rules {
         failures: u64,
         reply: Reply,
         lease_ends: Time,
-    ) -> Option<Time> {
-        let given_up = now >= since.plus_seconds(3 * DAY_SECONDS);
-        if given_up || (reply == Reply::Unclear && failures >= UNCLEAR_MOST) {
-            return None;
-        }
+    ) -> Time {
         let (first, most) = match reply {
             // Somebody has to change a setting.
-            Reply::Client => (60, 3600),
+            Reply::Client => (60, HOUR_SECONDS),
             _ => (2, 900),
         };
         let doubled = u32::try_from(failures.saturating_sub(1).min(20)).unwrap_or(20);
-        let pause: i64 = most.min(first << doubled);
+        let late = is_late(now, since);
+        let pause: i64 = match reply {
+            // What it asks for comes on top.
+            Reply::Rate(_) if late => HOUR_SECONDS,
+            _ if late => LATE_PAUSE,
+            Reply::Unclear if failures >= UNCLEAR_MOST => HOUR_SECONDS,
+            _ => most.min(first << doubled),
+        };
         let asked = match reply {
             Reply::Rate(after) => i64::from(after.unwrap_or(0)).min(RETRY_AFTER_MOST),
             _ => 0,
         };
         // Up to a quarter later, never earlier than asked.
         let micros = pause.max(asked) * 1_000_000;
-        let later = micros / 4 * i64::from(self.jitter) / i64::from(u16::MAX);
+        let spread = match pause {
+            // By it is told when the attempt was; failures of days are spread as they are.
+            LATE_PAUSE => 0,
+            _ => (micros / 4).min(SPREAD_MOST * 1_000_000),
+        };
+        let later = spread * i64::from(self.jitter) / i64::from(u16::MAX);
         let at = Time(now.0.saturating_add(micros + later));
         // What may still be under way is not overtaken.
-        Some(if reply == Reply::Lost {
-            at.max(lease_ends)
-        } else {
-            at
-        })
+        match reply {
+            Reply::Lost => at.max(lease_ends),
+            _ => at,
+        }
     }
+}
+
+/// Whether it has failed for so long that it is tried seldom.
+pub(super) fn is_late(now: Time, since: Time) -> bool {
+    now >= since.plus_seconds(3 * DAY_SECONDS)
+}
+
+/// Whether it has failed for so long, or so often in a way that nobody understands, that its owner is
+/// told.
+pub fn is_hopeless(now: Time, since: Time, failures: u64, unclear: bool) -> bool {
+    is_late(now, since) || (unclear && failures >= UNCLEAR_MOST)
 }
 
 /// When to renew a token of that end, ahead of it: a sixth of its life before, 10 minutes at most,
@@ -102,30 +127,39 @@ mod tests {
 
     const NOW: Time = Time(1_795_184_100_000_000);
 
-    fn again(failures: u64, reply: Reply) -> Option<i64> {
+    fn again(failures: u64, reply: Reply) -> i64 {
         let at = Rules::with_jitter(0).again(NOW, NOW, failures, reply, NOW.plus_seconds(30));
-        at.map(|at| at.seconds() - NOW.seconds())
+        at.seconds() - NOW.seconds()
     }
 
     #[test]
     fn pauses_double_up_to_a_bound_and_honour_what_the_provider_asks() {
-        assert_eq!(again(1, Reply::Down), Some(2));
-        assert_eq!(again(4, Reply::Down), Some(16));
-        assert_eq!(again(u64::MAX, Reply::Down), Some(900));
-        assert_eq!(again(1, Reply::Client), Some(60));
-        assert_eq!(again(1, Reply::Rate(Some(120))), Some(120));
-        assert_eq!(again(8, Reply::Rate(Some(1))), Some(256));
-        assert_eq!(again(1, Reply::Rate(Some(u32::MAX))), Some(86_400));
-        assert_eq!(again(1, Reply::Lost), Some(30), "its lease goes first");
+        assert_eq!(again(1, Reply::Down), 2);
+        assert_eq!(again(4, Reply::Down), 16);
+        assert_eq!(again(u64::MAX, Reply::Down), 900);
+        assert_eq!(again(1, Reply::Client), 60);
+        assert_eq!(again(1, Reply::Rate(Some(120))), 120);
+        assert_eq!(again(8, Reply::Rate(Some(1))), 256);
+        assert_eq!(again(1, Reply::Rate(Some(u32::MAX))), 86_400);
+        assert_eq!(again(1, Reply::Lost), 30, "its lease goes first");
     }
 
     #[test]
-    fn what_fails_for_three_days_or_is_never_understood_is_given_up() {
+    fn what_fails_for_three_days_or_is_never_understood_is_tried_seldom_and_for_ever() {
         let late = NOW.plus_seconds(3 * DAY_SECONDS);
-        let rules = Rules::with_jitter(0);
-        assert_eq!(rules.again(late, NOW, 5, Reply::Down, late), None);
-        assert_eq!(again(UNCLEAR_MOST, Reply::Unclear), None);
-        assert!(again(UNCLEAR_MOST - 1, Reply::Unclear).is_some());
+        let rules = Rules::with_jitter(u16::MAX);
+        for (reply, pause) in [
+            (Reply::Down, LATE_PAUSE),
+            (Reply::Client, LATE_PAUSE),
+            (Reply::Rate(None), HOUR_SECONDS),
+        ] {
+            let at = rules.again(late, NOW, 5, reply, late).seconds() - late.seconds();
+            assert!((pause..=pause + SPREAD_MOST).contains(&at), "{reply:?}");
+        }
+        assert_eq!(again(UNCLEAR_MOST, Reply::Unclear), HOUR_SECONDS);
+        assert_eq!(again(UNCLEAR_MOST - 1, Reply::Unclear), 512);
+        assert!(is_hopeless(late, NOW, 1, false) && is_hopeless(NOW, NOW, UNCLEAR_MOST, true));
+        assert!(!is_hopeless(NOW, NOW, UNCLEAR_MOST, false));
     }
 
     #[test]

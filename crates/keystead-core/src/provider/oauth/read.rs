@@ -38,6 +38,21 @@ pub struct Tokens {
     pub odd: Vec<&'static str>,
 }
 
+/// The part of a grant that says to which client it was issued.
+pub const ISSUED_TO: &str = "issued_to";
+
+impl Tokens {
+    /// These, which were issued to that client: another one's refresh would be refused as if the grant
+    /// had ended.
+    pub fn issued_to(self, client_id: &str) -> Tokens {
+        let to = Zeroizing::new(client_id.to_owned());
+        Tokens {
+            fields: self.fields.with(Fields::from_parts([(ISSUED_TO, to)])),
+            ..self
+        }
+    }
+}
+
 /// Why there are no tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -326,9 +341,10 @@ fn is_code(code: &str) -> bool {
 /// How many seconds to wait, by `Retry-After`: a number or a date (RFC 9110 section 10.2.3).
 pub fn retry_after(headers: &HeaderMap, now: Time) -> Option<u32> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Some(seconds);
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(text.parse().unwrap_or(u32::MAX));
     }
     let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    u32::try_from(date.as_second().saturating_sub(now.seconds()).max(0)).ok()
+    let seconds = date.as_second().saturating_sub(now.seconds()).max(0);
+    Some(u32::try_from(seconds).unwrap_or(u32::MAX))
 }

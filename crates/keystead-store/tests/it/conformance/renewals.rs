@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use keystead_core::ids::{SealKeyId, TenantId};
+use keystead_core::ids::{IntegrationId, SealKeyId, TenantId};
 use keystead_core::time::Time;
 use keystead_store::{
     Effect, IntegrationRow, MarkReauthorize, ReleaseRenewal, Status, Store, StoreTokens,
@@ -430,6 +430,28 @@ pub(super) async fn tokens_that_are_due_are_found_across_tenants(store: Store) {
     assert_eq!(due(later(NOW, 2), 9).await, [one, two]);
     assert_eq!(due(later(NOW, 2), 1).await, [one]);
     assert_eq!(due(until, 9).await, [one, held, two]);
+
+    // What was refused for the app is found whenever it is due.
+    let refused = async |after, limit| -> Vec<_> {
+        let rows = store.list_refused_clients(after, limit).await.unwrap();
+        rows.into_iter().map(|row| row.integration).collect()
+    };
+    let none: [IntegrationId; 0] = [];
+    assert_eq!(refused(None, 9).await, none);
+    for owned in [&first, &second, &given_up] {
+        let mut put = token_set(&owned.row, owned.key);
+        (put.token_version, put.fence) = (7, 7);
+        put.problem = Some("client:invalid_client".to_owned());
+        if owned.row.id == given_up.row.id {
+            put.state = TokenState::Reauthorize;
+        }
+        assert_eq!(owned.does(Effect::PutTokenSet(Box::new(put))).await, "done");
+    }
+    let mut both = [one, two];
+    both.sort();
+    assert_eq!(refused(None, 9).await, both);
+    assert_eq!(refused(None, 1).await, both[..1]);
+    assert_eq!(refused(Some(both[0]), 9).await, both[1..]);
 }
 
 pub(super) async fn the_clock_is_the_times(store: Store) {
