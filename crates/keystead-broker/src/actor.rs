@@ -2,8 +2,9 @@
 //! back, a page that a link opens.
 //!
 //! What always holds: what is kept of a caller is who it was, not what it may. When it acts again,
-//! its key or its membership is read again, and the decision is made again; whose key was revoked
-//! or who is no member any more can end nothing that they began.
+//! its key or its membership is read again, and the decision is made again; whose key was revoked,
+//! who is no member any more, or whose issuer is configured no more, can end nothing that they
+//! began. A role that a token stated goes on for so long as what it began, which ends soon.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -106,6 +107,12 @@ impl Broker {
             _ => Basis::Stated,
         };
         let caller = match actor {
+            // Whoever is trusted no more to say who its users are is not believed for what it said.
+            Actor::User { issuer, .. }
+                if !self.callers().issuer_names().any(|known| known == issuer) =>
+            {
+                return Err(Error::Unauthenticated);
+            }
             Actor::User {
                 issuer,
                 subject,

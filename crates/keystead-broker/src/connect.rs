@@ -163,7 +163,8 @@ impl Broker {
             user: new.user,
             integration: new.integration,
             embed: new.embed,
-            until: None,
+            // What rests on a token, or on a key that ends, ends with it.
+            until: ctx.proof.map(|proof| proof.until),
             parent: None,
         };
         self.insert_session(decided, tenant, acting, &providers, return_url)

@@ -67,7 +67,7 @@ operations! {
     list_resources fetch_resource_credentials
     rotate_integration find_rotation put_rotation delete_rotation
     create_connect_session
-    begin_authorization complete_authorization receive_authorization
+    begin_authorization complete_authorization receive_authorization receive_own_authorization
     begin_device_authorization poll_device_authorization
     create_revocation list_revocations find_revocation find_receipt
     list_members put_member delete_member

@@ -231,3 +231,26 @@ async fn rows_are_counted_by_tenant_and_by_who_made_them() {
         assert_eq!(over.count, 0);
     }
 }
+
+#[tokio::test]
+async fn the_session_of_a_user_ends_with_their_token() {
+    let scene = Scene::new().await;
+    let short = scene.house.jwt_for("alice", "acme", Role::Owner, 300);
+    let made = scene
+        .ask(&short, "POST", "/api/connect-sessions", json!({}))
+        .await;
+    assert_eq!(made.json()["expires_at"], "2036-01-01T12:06:00.000000Z");
+    let link = scene.house.link(&short, json!({})).await;
+    let mut browser = Browser::open(&scene.house, &link).await;
+    scene.clock.set(NOON.plus_seconds(359));
+    assert_eq!(browser.get("/connect").await.status, 200);
+    scene.clock.set(NOON.plus_seconds(360));
+    assert_eq!(browser.get("/connect").await.status, 404);
+    // Nor is there one that outlives it, by a tab or by a further session.
+    scene.clock.set(NOON);
+    let link = scene.house.link(&short, json!({"embed": true})).await;
+    let mut frame = Browser::open(&scene.house, &link).await;
+    let mut tab = tab_of(&scene, &mut frame).await;
+    scene.clock.set(NOON.plus_seconds(360));
+    assert_eq!(tab.get("/connect").await.status, 404);
+}

@@ -296,6 +296,90 @@ async fn an_answer_of_another_issuer_is_refused_before_its_code_is_sent() {
 }
 
 #[tokio::test]
+async fn an_answer_at_another_providers_host_is_refused_where_no_issuer_is_named() {
+    let file = FILE.replace("issuer = \"https://acme.example\"\n", "");
+    assert!(!file.contains("issuer"));
+    let scene = Scene::with(Box::leak(file.into_boxed_str())).await;
+    for iss in [
+        "https://github.com/login/oauth",
+        "https://accounts.google.com",
+    ] {
+        let flow = scene.begin("").await;
+        let query = format!("state={}&code=canary-code&iss={iss}", flow.state);
+        let answer = scene.back(&flow.cookie, &query).await;
+        came_to_nothing(&scene, &answer, 409, "consent: iss").await;
+    }
+    assert!(scene.exchanges().is_empty());
+    // Its own, and what is nobody's here, say nothing against it.
+    for iss in ["https://acme.example/x", "https://nobody.example", "odd"] {
+        let flow = scene.begin("").await;
+        let query = format!("state={}&code=canary-code&iss={iss}", flow.state);
+        let answer = scene.back(&flow.cookie, &query).await;
+        assert_eq!(answer.status, 200, "{iss}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_its_provider_did_not_sign_is_refused_before_its_code_is_sent() {
+    let file = FILE.replace("issuer =", "callback_hmac = \"hmac\"\nissuer =");
+    let scene = Scene::with(Box::leak(file.into_boxed_str())).await;
+    for forged in [String::new(), format!("&hmac={}", "0".repeat(64))] {
+        let flow = scene.begin("").await;
+        let query = format!("state={}&code=canary-code{forged}", flow.state);
+        let answer = scene.back(&flow.cookie, &query).await;
+        came_to_nothing(&scene, &answer, 409, "consent: hmac").await;
+        let flow = scene.begin(&format!("?redirect_uri={CLIENT_URI}")).await;
+        let back = json!({"state": flow.state, "code": "canary-code"});
+        let answer = scene
+            .ask(&scene.alice, "POST", "/api/oauth/callback", back)
+            .await;
+        assert_eq!(answer.status, 409, "{}", answer.text());
+    }
+    assert!(scene.exchanges().is_empty());
+}
+
+#[tokio::test]
+async fn a_provider_with_a_callback_of_its_own_answers_there_alone() {
+    let scene = Scene::apart().await;
+    let flow = scene.begin("").await;
+    let uri = flow
+        .url
+        .query_pairs()
+        .find(|(name, _)| name == "redirect_uri");
+    let uri = uri.unwrap().1.into_owned();
+    assert_eq!(
+        uri,
+        format!("http://{}/oauth/callback/acme", scene.house.address)
+    );
+    let query = format!("state={}&code=canary-code", flow.state);
+    for wrong in ["", "/github", "/acme/", "/Acme", "/%61cme"] {
+        let callback = format!("/oauth/callback{wrong}");
+        let answer = scene.back_to(&callback, &flow.cookie, &query).await;
+        assert!(
+            answer.status.is_client_error(),
+            "{wrong}: {}",
+            answer.text()
+        );
+    }
+    assert!(scene.exchanges().is_empty());
+    assert!(scene.entries(&["state of another callback"]).await >= 2);
+    let own = scene
+        .back_to("/oauth/callback/acme", &flow.cookie, &query)
+        .await;
+    assert_eq!(own.status, 200, "{}", own.text());
+    assert_eq!(scene.exchanges()[0].field("redirect_uri"), uri);
+    // And what began at the shared one does not end there.
+    let shared = Scene::new().await;
+    let flow = shared.begin("").await;
+    let query = format!("state={}&code=canary-code", flow.state);
+    let answer = shared
+        .back_to("/oauth/callback/acme", &flow.cookie, &query)
+        .await;
+    came_to_nothing(&shared, &answer, 409, "state of another callback").await;
+    assert_eq!(shared.consent(&flow).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_callback_that_holds_nothing_or_too_much_is_a_plain_page() {
     let scene = Scene::new().await;
     let flow = scene.begin("").await;

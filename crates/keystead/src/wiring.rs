@@ -1,6 +1,6 @@
 //! From configuration to a running broker.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,6 +208,7 @@ pub(crate) fn settings(config: &Config, catalogue: &Catalogue) -> anyhow::Result
 fn oauth(config: &Config, catalogue: &Catalogue) -> anyhow::Result<OAuthSettings> {
     config.connect.check()?;
     let mut apps = BTreeMap::new();
+    let mut own_callbacks = BTreeSet::new();
     for (name, app) in &config.oauth {
         let what = format!("[oauth.{name}]");
         let provider = known(catalogue, name).context(what.clone())?;
@@ -216,6 +217,9 @@ fn oauth(config: &Config, catalogue: &Catalogue) -> anyhow::Result<OAuthSettings
         }
         if app.client_id.is_empty() {
             bail!("{what}: client_id is empty");
+        }
+        if app.own_callback {
+            own_callbacks.insert(provider.id.clone());
         }
         let secret = app.client_secret.as_ref();
         let app = OAuthApp {
@@ -231,6 +235,7 @@ fn oauth(config: &Config, catalogue: &Catalogue) -> anyhow::Result<OAuthSettings
     Ok(OAuthSettings {
         public_url: config.server.checked_home()?,
         apps,
+        own_callbacks,
         redirect_uris: config.connect.redirect_uris.clone(),
     })
 }

@@ -38,9 +38,11 @@ pub(super) fn place(tenant: TenantId, id: AuthorizationId) -> Place {
 }
 
 impl Broker {
-    /// Where providers send browsers back to, where it is known.
-    pub fn oauth_callback(&self) -> Option<String> {
-        self.settings().oauth.callback()
+    /// Where that provider sends browsers back to, where it is known.
+    pub fn oauth_callback(&self, provider: &str) -> Option<String> {
+        let known = self.catalogue().get(provider);
+        let id = known.map_or(provider, |provider| &provider.id);
+        self.settings().oauth.callback(id)
     }
 
     /// Whether browsers reach this installation over TLS.
@@ -62,7 +64,7 @@ impl Broker {
         if let Err(fault) = self.room_for_consent(ctx, target.on.tenant).await {
             return Err(decided.fail(fault).await);
         }
-        let redirect_uri = match self.redirect_uri(&way) {
+        let redirect_uri = match self.redirect_uri(&way, &target.provider.id) {
             Ok(uri) => uri,
             Err(fault) => return Err(decided.fail(fault).await),
         };
@@ -107,10 +109,10 @@ impl Broker {
         format!("browser:{}", URL_SAFE_NO_PAD.encode(hash))
     }
 
-    fn redirect_uri(&self, way: &Way) -> Result<String, Error> {
+    fn redirect_uri(&self, way: &Way, provider: &str) -> Result<String, Error> {
         let settings = &self.settings().oauth;
         match way {
-            Way::Browser(_) => settings.callback().ok_or_else(|| {
+            Way::Browser(_) => settings.callback(provider).ok_or_else(|| {
                 Error::conflict(
                     "no_public_url",
                     "it is not known where browsers reach this installation: whoever runs Keystead sets [server] public_url",

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use http::Response;
 use keystead_core::action::{Action, Outcome, TargetKind};
 use keystead_core::ids::TenantId;
-use keystead_core::provider::TokenRequest;
-use keystead_core::provider::oauth::{self, Means, Refusal, Tokens};
+use keystead_core::provider::oauth::{self, Answer, Means, OAuth, Refusal, Tokens};
+use keystead_core::provider::{Provider, TokenRequest};
 use keystead_store::{AuthorizationRow, Effect};
 use serde_json::Value;
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::app::{Opened, Target};
@@ -64,6 +65,10 @@ impl Broker {
         };
         if row.bound_to != bound_to {
             return Err(self.not_begun(ctx, "state of another browser or way").await);
+        }
+        let came_by = self.settings().oauth.came_by(back.own.as_deref());
+        if back.browser.is_some() && came_by.as_ref() != Some(&row.redirect_uri) {
+            return Err(self.not_begun(ctx, "state of another callback").await);
         }
         if back.browser.is_none() && !began(&row, ctx) {
             return Err(self.not_begun(ctx, "state of another caller").await);
@@ -122,7 +127,10 @@ impl Broker {
                 .unconnected(ctx, &target, format!("consent: {code}"), fault)
                 .await);
         }
-        if oauth::check_iss(target.oauth()?, back.iss.as_deref()).is_err() {
+        let oauth = target.oauth()?;
+        let iss = back.iss.as_deref();
+        let of_another = oauth.issuer.is_none() && self.is_of_another(&target, iss);
+        if of_another || oauth::check_iss(oauth, iss).is_err() {
             let fault = Error::conflict(
                 "issuer_mismatch",
                 "the answer does not come from the provider that was asked: nothing was connected. Begin again, and tell whoever runs Keystead if it happens twice",
@@ -131,7 +139,7 @@ impl Broker {
                 .unconnected(ctx, &target, "consent: iss".into(), fault)
                 .await);
         }
-        let Some(code) = back.code.filter(|code| !code.is_empty()) else {
+        let Some(code) = back.code.as_ref().filter(|code| !code.is_empty()) else {
             let fault = Error::Malformed("the provider's answer has neither code nor error".into());
             return Err(self
                 .unconnected(ctx, &target, "consent: no code".into(), fault)
@@ -139,8 +147,13 @@ impl Broker {
         };
         let decided = self.decide(ctx, Action::Put, &target.on).await?;
         let (_, opened) = self.oauth_opened(ctx, decided, &target).await?;
+        let answer = Answer {
+            query: back.query.as_ref().map(|query| query.as_str()),
+            state: &back.state,
+            code,
+        };
         let exchanged = self
-            .exchange_code(row, &target, opened.as_ref(), &code)
+            .exchange_code(row, &target, opened.as_ref(), answer)
             .await;
         let tokens = match exchanged {
             Ok(tokens) => tokens,
@@ -149,6 +162,21 @@ impl Broker {
             }
         };
         self.connected(ctx, row, &target, opened, tokens).await
+    }
+
+    /// Whether an answer says that it comes from another provider than was asked: by a host that is
+    /// another's, and not that one's.
+    fn is_of_another(&self, target: &Target, iss: Option<&str>) -> bool {
+        let url = iss.and_then(|iss| Url::parse(iss).ok());
+        let url = url.filter(|url| url.scheme() == "https");
+        let Some(host) = url.as_ref().and_then(Url::host_str) else {
+            return false;
+        };
+        let has = |provider: &Provider| {
+            let mut hosts = provider.oauth().into_iter().flat_map(OAuth::hosts);
+            hosts.any(|own| own == host)
+        };
+        !has(&target.provider) && self.catalogue().list().any(|other| has(other))
     }
 
     /// Whoever began, as they stand now, and on which page.
@@ -185,7 +213,7 @@ impl Broker {
         row: &AuthorizationRow,
         target: &Target,
         opened: Option<&Opened>,
-        code: &str,
+        answer: Answer<'_>,
     ) -> Result<Tokens, (String, Error)> {
         let plain = |fault: Error| (format!("exchange: {}", fault.word()), fault);
         let verifier = self.kept_secret(row).await.map_err(plain)?;
@@ -194,7 +222,14 @@ impl Broker {
             .oauth_app(target, opened.map(|(fields, _)| fields))
             .map_err(plain)?;
         let config = target.config().map_err(plain)?;
-        let uri = &row.redirect_uri;
+        oauth::check_callback(&target.provider, config, &app, answer).map_err(|why| {
+            let fault = Error::conflict(
+                "callback_unsigned",
+                "the answer is not as the provider that was asked signs it: nothing was connected. Begin again, and tell whoever runs Keystead if it happens twice",
+            );
+            (format!("consent: {why}"), fault)
+        })?;
+        let (uri, code) = (&row.redirect_uri, answer.code);
         let request = oauth::code_request(&target.provider, config, &app, code, verifier, uri)
             .map_err(|fault| plain(unusable(fault)))?;
         // From before the call, as what is granted for a time may have run for that long.

@@ -1,7 +1,7 @@
 //! What is asked and answered when an account is connected. Codes and verifiers are wiped; what
 //! holds one cannot be printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,15 +20,26 @@ pub struct OAuthSettings {
     pub public_url: Option<String>,
     /// This installation's apps, by provider.
     pub apps: BTreeMap<String, Arc<OAuthApp>>,
+    /// Providers, by id, that send browsers back to a callback of their own.
+    pub own_callbacks: BTreeSet<String>,
     /// Redirect URIs of clients that hand the provider's answer in themselves.
     pub redirect_uris: Vec<String>,
 }
 
 impl OAuthSettings {
-    /// Where providers send browsers back to.
-    pub(super) fn callback(&self) -> Option<String> {
+    /// Where providers send browsers back to: one that has it, to its own.
+    pub(super) fn callback(&self, provider: &str) -> Option<String> {
+        let own = self.own_callbacks.contains(provider).then_some(provider);
+        self.came_by(own)
+    }
+
+    /// The callback by which a browser came: the shared one, or a provider's.
+    pub(super) fn came_by(&self, own: Option<&str>) -> Option<String> {
         let home = self.public_url.as_ref()?;
-        Some(format!("{home}/oauth/callback"))
+        Some(match own {
+            Some(provider) => format!("{home}/oauth/callback/{provider}"),
+            None => format!("{home}/oauth/callback"),
+        })
     }
 
     /// Whether browsers reach this installation over TLS.
@@ -100,6 +111,10 @@ pub struct Back {
     pub error: Option<String>,
     /// The cookie of the browser that brings it; `None`: the caller does.
     pub browser: Option<Zeroizing<String>>,
+    /// The whole query in which it came, for providers that sign it.
+    pub query: Option<Zeroizing<String>>,
+    /// The provider to whose own callback the browser came; `None`: to the shared one.
+    pub own: Option<String>,
 }
 
 /// An account that is connected.

@@ -210,6 +210,8 @@ impl Case {
             iss: given("iss"),
             error: None,
             browser: None,
+            own: None,
+            query: back.query().map(|query| query.to_owned().into()),
         };
         let done = broker.complete_authorization(&self.owner, back).await;
         Ok(done

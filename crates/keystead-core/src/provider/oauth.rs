@@ -12,6 +12,7 @@
 //! Not here: calling anybody, states and their binding, and when a token is renewed.
 
 mod ask;
+mod callback;
 mod check;
 mod import;
 mod json;
@@ -23,6 +24,7 @@ pub use ask::{
     App, Ask, IssFault, OAuthError, authorize_url, check_iss, code_request, device_poll_request,
     device_request, pkce, refresh_request,
 };
+pub use callback::{Answer, CallbackFault, check_callback};
 pub use import::take_tokens;
 pub(super) use json::Json;
 pub(super) use model::imply;

@@ -42,8 +42,6 @@ pub(crate) struct Page {
     pub(crate) plain: bool,
     /// Who may frame it: origins, or `'none'`.
     pub(crate) frame_ancestors: String,
-    /// Where forms may lead besides to us, as origins.
-    pub(crate) form_targets: Vec<String>,
 }
 
 impl Page {
@@ -98,13 +96,8 @@ impl Page {
     }
 
     fn policy(&self) -> String {
-        let mut targets = String::new();
-        for target in &self.form_targets {
-            targets.push(' ');
-            targets.push_str(target);
-        }
         format!(
-            "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'{targets}; base-uri 'none'; frame-ancestors {}",
+            "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors {}",
             self.frame_ancestors
         )
     }

@@ -35,7 +35,7 @@ texts! {
     used_title used_text used_go_on
     gone_title gone_text
     bye_title bye_text bye_back
-    return_title return_text return_go
+    return_title return_text return_go away_text
 
     // all connections
     home_title home_minutes home_none

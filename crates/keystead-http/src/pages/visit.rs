@@ -81,7 +81,6 @@ impl FromRequest<Shared> for Visit {
                 csrf: String::new(),
                 plain: !settings.is_https(),
                 frame_ancestors,
-                form_targets: Vec::new(),
             },
             chosen: None,
             parts,

@@ -80,7 +80,7 @@ pub(crate) async fn begin_authorization(mut call: Call) -> Answer {
         .await?;
     let shared = call.shared.clone();
     let (way, secret) = match uri {
-        Some(uri) if shared.broker.oauth_callback().as_ref() != Some(&uri) => {
+        Some(uri) if shared.broker.oauth_callback(&begin.type_).as_ref() != Some(&uri) => {
             (Way::Caller(uri), None)
         }
         _ => {
@@ -176,6 +176,23 @@ pub(crate) async fn receive_authorization(visit: Visit) -> Response {
     visit.serve(received).await
 }
 
+/// The same for a provider that has a callback of its own.
+#[utoipa::path(get, path = "/oauth/callback/{type}", tag = "pages", security(()),
+    params(
+        ("type" = String, Path, description = "The provider's id"),
+        ("state" = Option<String>, Query, description = "The one-time state"),
+        ("code" = Option<String>, Query, description = "The provider's code"),
+        ("iss" = Option<String>, Query, description = "The provider, by its own name (RFC 9207)"),
+        ("error" = Option<String>, Query, description = "Why there is no code")),
+    responses(
+        (status = 200, description = "Connected", body = String, content_type = "text/html"),
+        (status = 303, description = "To the connect page, where it began there"),
+        (status = "4XX", description = "Not connected, and what to do", body = String, content_type = "text/html"),
+        (status = "5XX", description = "Not connected, and what to do", body = String, content_type = "text/html")))]
+pub(crate) async fn receive_own_authorization(visit: Visit) -> Response {
+    visit.serve(received).await
+}
+
 async fn received(mut visit: Visit) -> Answer {
     let (broker, arrival) = (visit.shared.broker.clone(), visit.arrival);
     let ctx = Context::anonymous(arrival.request, Some(arrival.address));
@@ -186,6 +203,12 @@ async fn received(mut visit: Visit) -> Answer {
             let refused = broker.refuse_nobody(&ctx, TargetKind::Integration, error);
             return not_connected(&mut visit, refused.await.into());
         }
+    };
+    let own = visit.page.here.strip_prefix("/oauth/callback/");
+    let back = Back {
+        own: own.map(str::to_owned),
+        query: Some(Zeroizing::new(visit.raw_query().to_owned())),
+        ..back
     };
     match broker.complete_authorization(&ctx, back).await {
         Ok(completed) => connected(&mut visit, &completed),
@@ -215,6 +238,8 @@ fn read_back(query: &str, browser: Zeroizing<String>) -> Result<Back, Error> {
         iss: text(one("iss")?),
         error: text(one("error")?),
         browser: Some(browser),
+        own: None,
+        query: None,
     })
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Back {
     iss: Option<String>,
     /// Why there was none.
     error: Option<String>,
+    /// The whole query as it came, without its `?`; needed for providers that sign it.
+    query: Option<String>,
 }
 
 impl From<Back> for broker::Back {
@@ -54,6 +56,8 @@ impl From<Back> for broker::Back {
             iss: from.iss,
             error: from.error,
             browser: None,
+            own: None,
+            query: from.query.map(Zeroizing::new),
         }
     }
 }

@@ -200,9 +200,14 @@ impl House {
     }
 
     pub fn jwt(&self, subject: &str, tenant: &str, role: Role) -> String {
-        let hour = Duration::from_secs(3600);
+        self.jwt_for(subject, tenant, role, 3600)
+    }
+
+    /// One that ends after so many seconds.
+    pub fn jwt_for(&self, subject: &str, tenant: &str, role: Role, seconds: u64) -> String {
+        let life = Duration::from_secs(seconds);
         self.issuer
-            .mint(subject, Some(tenant), Some(role), hour, self.clock.now())
+            .mint(subject, Some(tenant), Some(role), life, self.clock.now())
             .unwrap()
     }
 

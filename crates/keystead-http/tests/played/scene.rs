@@ -53,6 +53,13 @@ impl Scene {
         .await
     }
 
+    /// Acme has a callback of its own.
+    pub async fn apart() -> Scene {
+        let mut plan = Plan::default();
+        plan.behaviour.oauth.own_callbacks.insert("acme".into());
+        Scene::of(FILE, plan).await
+    }
+
     /// A user may ask so often.
     pub async fn asked(user: &'static str) -> Scene {
         let user = Some(user);
@@ -76,6 +83,7 @@ impl Scene {
         };
         behaviour.oauth.apps.insert("acme".into(), Arc::new(app));
         behaviour.oauth.redirect_uris = vec![CLIENT_URI.into()];
+        behaviour.oauth.own_callbacks = plan.behaviour.oauth.own_callbacks.clone();
         let house = House::planned(Plan {
             behaviour,
             clock,
@@ -113,12 +121,11 @@ impl Scene {
 
     /// A browser with that cookie comes back.
     pub async fn back(&self, cookie: &str, query: &str) -> Answer {
-        let mut request = request(
-            "",
-            "GET",
-            &format!("/oauth/callback?{query}"),
-            String::new(),
-        );
+        self.back_to("/oauth/callback", cookie, query).await
+    }
+
+    pub async fn back_to(&self, callback: &str, cookie: &str, query: &str) -> Answer {
+        let mut request = request("", "GET", &format!("{callback}?{query}"), String::new());
         if !cookie.is_empty() {
             request
                 .headers_mut()

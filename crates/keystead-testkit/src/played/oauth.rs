@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
@@ -172,6 +173,7 @@ impl Stage {
         if let Some(issuer) = &oauth.issuer {
             to.push_str(&format!("&iss={}", escaped(issuer)));
         }
+        let to = self.signed(oauth, to);
         let waiting = Code {
             redirect_uri,
             challenge,
@@ -180,6 +182,27 @@ impl Stage {
         state.last_code.clone_from(&code);
         state.grants.codes.insert(code, waiting);
         Ok(Reply::text(302, "text/plain", "").with("location", &to))
+    }
+
+    /// The address with what the provider repeats in it, and signs of it.
+    fn signed(&self, oauth: &OAuth, to: String) -> String {
+        let mut to = url::Url::parse(&to).expect("an address of ours");
+        for (name, value) in self.part.extra(&oauth.callback_params) {
+            to.query_pairs_mut().append_pair(&name, &value);
+        }
+        if let Some(name) = &oauth.callback_hmac {
+            let mut pairs: Vec<_> = to.query_pairs().into_owned().collect();
+            pairs.sort();
+            let text = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(pairs)
+                .finish();
+            let secret = self.client.secret.clone().unwrap_or_default();
+            let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+            let tag = hmac::sign(&key, text.as_bytes());
+            let tag: String = tag.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+            to.query_pairs_mut().append_pair(name, &tag);
+        }
+        to.into()
     }
 
     fn device(&self, oauth: &OAuth, heard: &Heard) -> Result<Reply, Wrong> {

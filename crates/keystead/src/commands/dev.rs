@@ -102,6 +102,7 @@ fn bring_sample(config: &mut Config, address: SocketAddr, own_provider: bool) {
         client_id: sample::CLIENT_ID.to_owned(),
         client_secret: None,
         scopes: None,
+        own_callback: false,
     };
     config.oauth.insert(SAMPLE.to_owned(), app);
     let played = if own_provider {

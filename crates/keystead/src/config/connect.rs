@@ -15,6 +15,9 @@ pub(crate) struct OAuthApp {
     pub(crate) client_secret: Option<Secret>,
     #[serde(default)]
     pub(crate) scopes: Option<Vec<String>>,
+    /// Whether the provider sends browsers back to a callback of its own.
+    #[serde(default)]
+    pub(crate) own_callback: bool,
 }
 
 /// Where browsers may come back to, and who may show the connect page.

@@ -58,6 +58,19 @@ impl Provider {
             !oauth.iss_required || oauth.issuer.is_some(),
             &format!("{key}.iss_required: needs `issuer`"),
         )?;
+        if let Some(name) = &oauth.callback_hmac {
+            require(
+                !name.is_empty() && !["code", "state"].contains(&name.as_str()),
+                &format!("{key}.callback_hmac: is the name of the parameter that signs the others"),
+            )?;
+            require(
+                oauth.client_auth != ClientAuth::None,
+                &format!("{key}.callback_hmac: needs a client with a secret"),
+            )?;
+        }
+        for (name, value) in &oauth.callback_params {
+            self.check_settings_only(&format!("{key}.callback_params.{name}"), value)?;
+        }
         self.check_oauth_params(key, oauth)?;
         self.check_reply(key, oauth)?;
         if let Some(life) = oauth.refresh.lifetime {

@@ -28,6 +28,13 @@ pub struct OAuth {
     /// Whether every callback says so.
     #[serde(default)]
     pub iss_required: bool,
+    /// The parameter of a callback that signs the others: HMAC-SHA256 in hex, by the client secret,
+    /// of them all, sorted, as a query.
+    #[serde(default)]
+    pub callback_hmac: Option<String>,
+    /// What parameters of a callback have to be: templates over the config.
+    #[serde(default)]
+    pub callback_params: BTreeMap<String, String>,
     /// How the client proves itself.
     #[serde(default)]
     pub client_auth: ClientAuth,
@@ -273,6 +280,20 @@ fn implied(name: &str, label: &str, kind: Kind) -> Field {
 }
 
 impl OAuth {
+    /// The hosts at which a person consents, tokens are made, and that its issuer names; but for
+    /// those that a setting is part of.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        let urls = [
+            Some(&self.authorize_url),
+            Some(&self.token_url),
+            self.issuer.as_ref(),
+        ];
+        let rest = urls.into_iter().flatten();
+        let rest = rest.filter_map(|url| url.strip_prefix("https://"));
+        rest.filter_map(|rest| rest.split('/').next())
+            .filter(|host| !host.contains('{'))
+    }
+
     pub(super) fn scope(&self, config: &crate::provider::Config, provider: &Provider) -> String {
         match config.value(provider, "scopes") {
             Some(own) => own

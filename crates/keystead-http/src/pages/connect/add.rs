@@ -12,7 +12,6 @@ use keystead_core::ids::IntegrationId;
 use keystead_core::provider::{Mode, Provider};
 use serde_json::Value;
 
-use super::consent::lead_away;
 use super::fields::{Asked, Inputs, entered_config, entered_credential};
 use super::one::tried;
 use super::provider_of;
@@ -73,7 +72,7 @@ impl Consent {
             lead: fill(t.add_oauth_lead, &name),
             button: fill(t.add_oauth_button, &name),
             app_lead: fill(t.add_own_app_lead, &name),
-            callback: broker.oauth_callback().unwrap_or_default(),
+            callback: broker.oauth_callback(&provider.id).unwrap_or_default(),
             no_app: (!broker.has_oauth_app(&provider.id)).then(|| fill(t.add_no_app, &name)),
         }
     }
@@ -162,9 +161,6 @@ pub(super) fn show(
     again: Option<Again<'_>>,
 ) -> Result<Response, Fault> {
     let consent = mode.oauth.is_some().then(|| Consent::of(visit, provider));
-    if consent.is_some() {
-        lead_away(&mut visit.page, provider);
-    }
     let page = &visit.page;
     let (language, t) = (page.language, page.t());
     let mut inputs = Inputs::of(provider, mode, language);

@@ -1,4 +1,5 @@
-//! Through the provider's own page: there by a form, and back by `/oauth/callback`.
+//! Through the provider's own page: there by a form and a page that goes on, and back by
+//! `/oauth/callback`.
 //!
 //! What always holds: the browser is bound to what it began by a cookie of its own, as everywhere;
 //! a framed page does not leave its frame, since providers refuse to be framed: it makes a link for
@@ -11,12 +12,12 @@ use keystead_broker::{Begin, ConnectSession, Error, NewIntegration, Way};
 use keystead_core::ids::IntegrationId;
 use keystead_core::provider::Provider;
 use serde_json::Map;
-use url::Url;
 
 use super::add::{Again, once, show};
 use super::fields::{entered_config, entered_credential};
 use super::{link_url, provider_of};
-use crate::pages::page::{Page, on_to};
+use crate::pages::oops::Message;
+use crate::pages::page::Page;
 use crate::pages::texts::fill;
 use crate::pages::visit::{FRAMED, Visit};
 use crate::problem::Fault;
@@ -29,16 +30,6 @@ struct Tab<'a> {
     text: String,
     url: String,
     go: String,
-}
-
-/// Lets the page's forms lead to the provider. Which hosts it sends the browser through to sign in
-/// is the provider's to say, and browsers hold all of them against the page that began.
-pub(super) fn lead_away(page: &mut Page, provider: &Provider) {
-    page.form_targets.push("https:".to_owned());
-    let dial = provider.dial.as_ref();
-    if let Some(dial) = dial.and_then(|dial| Url::parse(dial.as_str()).ok()) {
-        page.form_targets.push(dial.origin().ascii_serialization());
-    }
 }
 
 /// A new integration, by consent.
@@ -136,5 +127,23 @@ async fn begin(
         .broker
         .begin_authorization(&session.ctx, begin, way)
         .await?;
-    Ok(bind(shared, on_to(&started.url)?, &secret))
+    // A page in between: a form that led there itself would have to be allowed to lead anywhere, as
+    // through which hosts a provider sends people to sign in is its to say.
+    let page = &Page {
+        here: String::new(),
+        ..page.clone()
+    };
+    let t = page.t();
+    let called = [("provider", provider.name.as_str())];
+    let go = fill(t.add_oauth_button, &called);
+    let message = Message {
+        page,
+        title: t.return_title,
+        text: &fill(t.away_text, &called),
+        way: Some((started.url.as_str(), go.as_str())),
+        detail: None,
+        request: None,
+        at_once: true,
+    };
+    Ok(bind(shared, page.show(StatusCode::OK, &message)?, &secret))
 }

@@ -11,7 +11,6 @@ use keystead_core::ids::IntegrationId;
 use keystead_core::provider::Provider;
 
 use super::add::{add_odd, offers_key};
-use super::consent::lead_away;
 use super::fields::fault_text;
 use super::home::notice;
 use super::say::{Card, Said, class_named, date_time, of_class};
@@ -103,9 +102,6 @@ async fn show(
 ) -> Result<Response, Fault> {
     let provider = provider(visit, session, &integration.type_).await;
     let provider = provider.as_deref();
-    if let Some(provider) = provider.filter(|one| one.oauth_mode().is_some()) {
-        lead_away(&mut visit.page, provider);
-    }
     let page = &visit.page;
     let t = page.t();
     let card = Card::of(integration, provider, page.language);

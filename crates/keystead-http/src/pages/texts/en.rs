@@ -26,6 +26,7 @@ pub(crate) const EN: Texts = Texts {
     return_title: "One moment",
     return_text: "You are being taken back to your connections.",
     return_go: "Go on to your connections",
+    away_text: "You are being taken to {provider}.",
 
     home_title: "Connections",
     home_minutes: "This page closes in {minutes} min.",

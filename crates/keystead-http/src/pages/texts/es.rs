@@ -26,6 +26,7 @@ pub(crate) const ES: Texts = Texts {
     return_title: "Un momento",
     return_text: "Volvemos a tus integraciones.",
     return_go: "Continuar a tus integraciones",
+    away_text: "Te llevamos a {provider}.",
 
     home_title: "Integraciones",
     home_minutes: "Esta página se cierra en {minutes} min.",
