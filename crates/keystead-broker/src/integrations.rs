@@ -28,7 +28,7 @@ use crate::permit::{Decided, On};
 
 pub(crate) use found::{Home, Loaded, Loading};
 pub(crate) use given::{Given, check_name, read_config, read_message, write_message};
-use given::{read_credential, too_large};
+use given::{read_credential, read_next_config, too_large};
 use model::etag;
 pub use model::{Changes, Created, Integration, IntegrationFilter, NewIntegration, Status};
 
@@ -302,14 +302,20 @@ impl Broker {
         if let Some(name) = &changes.name {
             check_name(name, &mut faults);
         }
-        let config = changes.config.map(Value::Object);
-        if let Some(settings) = &config {
-            read_config(&provider, settings, &mut warnings, &mut faults);
-        }
+        let config = changes.config.map(|settings| {
+            read_next_config(&provider, &row, settings, &mut warnings, &mut faults)
+        });
         let (at, now) = (self.clock().now(), self.store_time());
         let brought = changes
             .credentials
             .and_then(|value| read_credential(&provider, value, now, &mut warnings, &mut faults));
+        if let (Some(settings), true) = (&config, faults.is_empty()) {
+            let moved = self.check_moved(&row, &provider, settings, brought.as_ref());
+            match moved.await {
+                Ok(moved) => faults.extend(moved),
+                Err(fault) => return Err(decided.fail(fault).await),
+            }
+        }
         if !faults.is_empty() {
             return Err(decided.fail(Error::Invalid(faults)).await);
         }
@@ -321,7 +327,8 @@ impl Broker {
             return Err(decided.fail(fault).await);
         }
         let expected = expected_revision(&row, if_match.as_deref());
-        let mut expected_revision = expected;
+        // What the settings were compared with is what they take the place of.
+        let mut expected_revision = expected.or(config.as_ref().map(|_| row.revision));
         let mut effects = Vec::new();
         let mut decided = decided;
         // Nothing that is set here takes the place of a consent.

@@ -420,6 +420,7 @@ async fn make_installation(
         outcome: Outcome::Allowed,
         reason: Some("first start".into()),
         version: None,
+        tokens: None,
         request: RequestId::from_uuid(clock::new_uuid(at)?),
         address: None,
     };

@@ -313,6 +313,7 @@ impl Broker {
             outcome,
             reason: None,
             version: None,
+            tokens: None,
             request: ctx.request,
             address: ctx.address,
         }
@@ -495,7 +496,8 @@ impl Broker {
         self.unproven(ctx, &on, why.into(), error).await
     }
 
-    pub(crate) async fn append(&self, entry: Entry, effects: Vec<Effect>) -> Result<(), Error> {
+    pub(crate) async fn append(&self, mut entry: Entry, effects: Vec<Effect>) -> Result<(), Error> {
+        entry.tokens = effects.iter().find_map(version_of_tokens);
         self.counters()
             .entries
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -505,6 +507,16 @@ impl Broker {
         self.note_written(!unwritten);
         done?;
         Ok(())
+    }
+}
+
+/// The version of the tokens that are stored by it, or destroyed.
+fn version_of_tokens(effect: &Effect) -> Option<u64> {
+    match effect {
+        Effect::PutTokenSet(row) => Some(row.token_version),
+        Effect::StoreTokens(tokens) => Some(tokens.token_version),
+        Effect::RevokeIntegration(revoke) => revoke.tokens.map(|(version, _)| version),
+        _ => None,
     }
 }
 

@@ -3,9 +3,10 @@
 
 mod house;
 
-use house::{House, TRUE_KEY};
-use keystead_broker::{Changes, Error};
+use house::{House, Plan, TRUE_KEY};
+use keystead_broker::{Changes, Context, Error, NewIntegration};
 use keystead_core::action::Role;
+use keystead_core::ids::IntegrationId;
 use serde_json::{Value, json};
 
 fn faults<T>(result: Result<T, Error>) -> Vec<(String, String)> {
@@ -167,5 +168,151 @@ async fn a_hint_is_the_last_four_characters_of_a_long_value_and_nothing_of_a_sho
     {
         let made = house.add(&alice, &n.to_string(), key).await;
         assert_eq!(made.hint.as_deref(), hint, "{key}");
+    }
+}
+
+fn settings(value: Value) -> Option<serde_json::Map<String, Value>> {
+    value.as_object().cloned()
+}
+
+async fn made(house: &House, ctx: &Context, type_: &str, new: (Value, Value)) -> IntegrationId {
+    let new = NewIntegration {
+        name: type_.to_owned(),
+        type_: type_.to_owned(),
+        credentials: new.0,
+        config: settings(new.1).unwrap(),
+    };
+    let made = house.broker.create_integration(ctx, new, None).await;
+    made.unwrap().integration.id
+}
+
+#[tokio::test]
+async fn a_change_of_where_a_credential_goes_needs_the_credential_again() {
+    let house = House::planned(Plan {
+        dial_upstream: vec!["supabase_project_key", "salesforce", "zoom"],
+        ..Plan::default()
+    })
+    .await;
+    let alice = house.user("alice", "acme", Role::Admin).await;
+    let project = json!({"project": "abcdefghijklmnopqrst"});
+    let secret = json!("sb_secret_canary0canary0canary0ca_canary00");
+    let id = made(
+        &house,
+        &alice,
+        "supabase_project_key",
+        (secret.clone(), project.clone()),
+    )
+    .await;
+    let change = |config: Value, credentials: Option<Value>| Changes {
+        config: settings(config),
+        credentials,
+        ..Changes::default()
+    };
+    let broker = &house.broker;
+    let update = |id, change| broker.update_integration(&alice, id, change, None);
+    // Their own project, to which the secret would be sent.
+    let theirs = json!({"project": "zyxwvutsrqponmlkjihg"});
+    let refused = faults(update(id, change(theirs.clone(), None)).await);
+    assert_eq!(refused[0].0, "config.project");
+    assert!(
+        refused[0].1.contains("needs the credential again"),
+        "{refused:?}"
+    );
+    let kept = broker.integration(&alice, id).await.unwrap();
+    assert_eq!(Value::from(kept.config), project);
+    assert!(update(id, change(project, None)).await.is_ok());
+    assert!(
+        update(id, change(theirs.clone(), Some(secret)))
+            .await
+            .is_ok()
+    );
+    // A grant does not change its home at all, not even for a new app.
+    let granted = json!({"access_token": "canary-access", "refresh_token": "canary-refresh"});
+    let home = json!({"domain": "acme", "environment": "my"});
+    let id = made(
+        &house,
+        &alice,
+        "salesforce",
+        (granted.clone(), home.clone()),
+    )
+    .await;
+    let app = json!({"client_id": "other-app", "client_secret": "canary-of-the-other"});
+    let away = json!({"domain": "evil", "environment": "my"});
+    for credentials in [None, Some(app)] {
+        let refused = faults(update(id, change(away.clone(), credentials)).await);
+        assert_eq!(refused[0].0, "config.domain");
+        assert!(refused[0].1.contains("authorise it again"), "{refused:?}");
+    }
+    // Which host an API has is the provider's to say: never a caller's, with or without a credential.
+    let named =
+        json!({"domain": "acme", "environment": "my", "api_host": "evil.my.salesforce.com"});
+    for credentials in [None, Some(granted.clone())] {
+        let refused = faults(update(id, change(named.clone(), credentials)).await);
+        assert_eq!(refused[0].0, "config.api_host");
+    }
+    let new = house.create(&alice, "new", "zoom", granted.clone(), None);
+    assert!(new.await.is_ok());
+    let new = NewIntegration {
+        name: "named".to_owned(),
+        type_: "salesforce".to_owned(),
+        credentials: granted.clone(),
+        config: settings(named).unwrap(),
+    };
+    let refused = faults(broker.create_integration(&alice, new, None).await);
+    assert_eq!(refused[0].0, "config.api_host");
+    assert!(update(id, change(away, Some(granted))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_setting_that_moves_a_credential_is_compared_with_what_it_replaces() {
+    let house = House::planned(Plan {
+        dial_upstream: vec!["supabase_project_key"],
+        ..Plan::default()
+    })
+    .await;
+    let alice = house.user("alice", "acme", Role::Admin).await;
+    let secret = |end| {
+        Some(json!(format!(
+            "sb_secret_canary0canary0canary0ca_canary0{end}"
+        )))
+    };
+    let [ours, theirs] = ["abcdefghijklmnopqrst", "zyxwvutsrqponmlkjihg"]
+        .map(|project| settings(json!({ "project": project })));
+    let id = made(
+        &house,
+        &alice,
+        "supabase_project_key",
+        (secret(1).unwrap(), json!(theirs)),
+    )
+    .await;
+    // Both at once, often: who keeps the settings must not have them outlive their credential.
+    for _ in 0..20 {
+        let mine = Changes {
+            config: theirs.clone(),
+            ..Changes::default()
+        };
+        let owners = Changes {
+            config: ours.clone(),
+            credentials: secret(2),
+            ..Changes::default()
+        };
+        let (_, put) = tokio::join!(
+            house.broker.update_integration(&alice, id, mine, None),
+            house.broker.update_integration(&alice, id, owners, None)
+        );
+        let now = house.broker.integration(&alice, id).await.unwrap().config;
+        if put.is_ok() {
+            assert_eq!(Some(now), ours);
+        }
+        let back = Changes {
+            config: theirs.clone(),
+            credentials: secret(1),
+            ..Changes::default()
+        };
+        house
+            .broker
+            .update_integration(&alice, id, back, None)
+            .await
+            .unwrap();
     }
 }

@@ -214,6 +214,7 @@ async fn make(store: &Store, tenant: TenantId, effect: Effect) -> Result<(), Mis
         outcome: Outcome::Allowed,
         reason: None,
         version: None,
+        tokens: None,
         request: RequestId::from_uuid(uuid::Uuid::nil()),
         address: None,
     };

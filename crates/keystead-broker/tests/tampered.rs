@@ -4,11 +4,11 @@
 
 mod house;
 
-use house::{House, TRUE_KEY};
-use keystead_broker::{Changes, Context, Error, Selector, SetBack, Status};
+use house::{House, Plan, TRUE_KEY};
+use keystead_broker::{Changes, Context, Error, NewIntegration, Selector, SetBack, Status};
 use keystead_core::action::Role;
 use keystead_core::ids::IntegrationId;
-use serde_json::json;
+use serde_json::{Map, json};
 
 const OLD_KEY: &str = "sk-canary-old-key-0123456789abcdwxyz";
 
@@ -187,6 +187,7 @@ async fn a_version_that_was_set_back_is_told_from_the_one_on_record() {
     let expected = SetBack {
         tenant: alice.tenant.unwrap(),
         integration: id,
+        tokens: false,
         on_record: Some(2),
         stored: 1,
     };
@@ -218,4 +219,46 @@ async fn a_destroyed_integration_that_was_put_back_is_told_from_a_live_one() {
     let found = house.broker.find_set_back(&operator).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].integration, found[0].on_record), (id, None));
+}
+
+#[tokio::test]
+async fn tokens_that_were_set_back_are_told_from_those_on_record() {
+    let house = House::planned(Plan {
+        in_file: true,
+        dial_upstream: vec!["salesforce"],
+        ..Plan::default()
+    })
+    .await;
+    let alice = house.user("alice", "acme", Role::Owner).await;
+    let granted = |number: u8| json!({"access_token": format!("canary-a{number}"), "refresh_token": format!("canary-r{number}")});
+    let new = NewIntegration {
+        name: "main".to_owned(),
+        type_: "salesforce".to_owned(),
+        credentials: granted(1),
+        config: Map::from_iter([("domain".to_owned(), json!("acme"))]),
+    };
+    let made = house.broker.create_integration(&alice, new, None).await;
+    let id = made.unwrap().integration.id;
+    let keep = "db.execute('CREATE TABLE kept AS SELECT * FROM token_set')";
+    tamper(&house, keep, &[]);
+    let change = Changes {
+        credentials: Some(granted(2)),
+        ..Changes::default()
+    };
+    let changed = house.broker.update_integration(&alice, id, change, None);
+    changed.await.unwrap();
+    let operator = house.operator().await;
+    assert_eq!(house.broker.find_set_back(&operator).await.unwrap(), []);
+    let set_back = "db.execute('DELETE FROM token_set')\n\
+        db.execute('INSERT INTO token_set SELECT * FROM kept')";
+    tamper(&house, set_back, &[]);
+    let found = house.broker.find_set_back(&operator).await.unwrap();
+    let expected = SetBack {
+        tenant: alice.tenant.unwrap(),
+        integration: id,
+        tokens: true,
+        on_record: Some((1 << 32) + 1),
+        stored: 1,
+    };
+    assert_eq!(found, [expected]);
 }

@@ -3,11 +3,11 @@
 //! ```text
 //! leaf = {"v":1,"seq":7,"at":1795184100000000,"tenant":"ten_…","caller":"user","by":"dev|alice",
 //!         "action":"use","on":"integration","target":"int_…","outcome":"allowed",
-//!         "reason":"…","version":3,"request":"req_…","address":"127.0.0.1"}
+//!         "reason":"…","version":3,"tokens":7,"request":"req_…","address":"127.0.0.1"}
 //! ```
 //!
-//! JSON with exactly these keys in this order, no white space; `by`, `target`, `reason`, `version`
-//! and `address` are left out where there is none. The stored text *is* the leaf: what is read
+//! JSON with exactly these keys in this order, no white space; `by`, `target`, `reason`, `version`,
+//! `tokens` and `address` are left out where there is none. The stored text *is* the leaf: what is read
 //! back is hashed as it stands and never written anew.
 //!
 //! Never in an entry: a value, a query string, a body.
@@ -46,6 +46,8 @@ pub struct Entry {
     pub reason: Option<Cow<'static, str>>,
     /// The credential version that was opened or made.
     pub version: Option<u64>,
+    /// The version of the granted tokens that was stored; of a deletion, that was destroyed.
+    pub tokens: Option<u64>,
     /// The request it belongs to.
     pub request: RequestId,
     /// Where the request came from.
@@ -78,6 +80,7 @@ impl Entry {
             outcome: self.outcome,
             reason: self.reason.as_deref().map(Cow::Borrowed),
             version: self.version,
+            tokens: self.tokens,
             request: self.request,
             address: self.address,
         };
@@ -118,6 +121,9 @@ pub struct Leaf<'a> {
     /// The credential version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// The version of granted tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
     /// The request.
     pub request: RequestId,
     /// The caller's address.
@@ -148,6 +154,7 @@ mod tests {
             outcome: Outcome::Denied,
             reason: Some("unauthenticated".into()),
             version: None,
+            tokens: None,
             request: RequestId::from_uuid(Uuid::nil()),
             address: Some(IpAddr::from([127, 0, 0, 1])),
         };

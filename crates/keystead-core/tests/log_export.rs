@@ -25,6 +25,7 @@ fn entry(n: u64) -> Entry {
         outcome: Outcome::Allowed,
         reason: None,
         version: Some(1),
+        tokens: None,
         request: RequestId::from_uuid(Uuid::nil()),
         address: None,
     }

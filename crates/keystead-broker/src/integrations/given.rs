@@ -4,10 +4,10 @@
 //! then its parts, so that it can be handed out as it came.
 
 use keystead_core::ids::{IntegrationId, TenantId};
-use keystead_core::provider::oauth::{Tokens, take_tokens};
+use keystead_core::provider::oauth::{API_HOST, Tokens, take_tokens};
 use keystead_core::provider::{Config, Fields, MAX_CREDENTIAL, Provider};
 use keystead_core::time::Time;
-use keystead_store::{CredentialRow, Status};
+use keystead_store::{CredentialRow, IntegrationRow, Status};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -108,6 +108,34 @@ impl Broker {
         })
     }
 
+    /// What is wrong with settings that would send the credential elsewhere: who may change settings
+    /// need not be who may see it, so it has to be given again with them.
+    pub(super) async fn check_moved(
+        &self,
+        row: &IntegrationRow,
+        provider: &Provider,
+        settings: &Value,
+        brought: Option<&Brought>,
+    ) -> Result<Vec<FieldFault>, Error> {
+        let moved = provider.moved_settings(&stored_settings(row), settings);
+        // Tokens go back to where they came from, if only to be taken back there.
+        let granted = match brought.and_then(|brought| brought.tokens.as_ref()) {
+            None if !moved.is_empty() => self.store().find_token_set(row.tenant, row.id).await?,
+            _ => None,
+        };
+        let message = match (granted, brought) {
+            (Some(_), _) => {
+                "changing where the credential goes needs the account's consent again: authorise it again with the new setting, as a new integration, and remove this one"
+            }
+            (None, None) => {
+                "changing where the credential goes needs the credential again: give it in the same request"
+            }
+            (None, Some(_)) => return Ok(Vec::new()),
+        };
+        let fault = |name: &str| FieldFault::new(format!("config.{name}"), message);
+        Ok(moved.into_iter().map(fault).collect())
+    }
+
     /// What an idempotency key stands for: keyed, because it covers the credential.
     pub(super) fn request_hash(
         &self,
@@ -138,12 +166,45 @@ pub(crate) fn check_name(name: &str, faults: &mut Vec<FieldFault>) {
     }
 }
 
+/// The settings that an integration has.
+pub(super) fn stored_settings(row: &IntegrationRow) -> Value {
+    serde_json::from_str(&row.config).unwrap_or_default()
+}
+
+/// Settings that take the place of an integration's: which host its API has stays as its provider
+/// said.
+pub(super) fn read_next_config(
+    provider: &Provider,
+    row: &IntegrationRow,
+    mut settings: serde_json::Map<String, Value>,
+    warnings: &mut Vec<String>,
+    faults: &mut Vec<FieldFault>,
+) -> Value {
+    let before = stored_settings(row);
+    let host = before.get(API_HOST);
+    if host.is_some() && settings.get(API_HOST) == host {
+        settings.remove(API_HOST);
+    }
+    let mut settings = Value::Object(settings);
+    read_config(provider, &settings, warnings, faults);
+    if let (Some(host), Value::Object(all)) = (host, &mut settings) {
+        all.insert(API_HOST.to_owned(), host.clone());
+    }
+    settings
+}
+
+/// Checks settings that a caller gives.
 pub(crate) fn read_config(
     provider: &Provider,
     settings: &Value,
     warnings: &mut Vec<String>,
     faults: &mut Vec<FieldFault>,
 ) {
+    if settings.get(API_HOST).is_some() && provider.setting(API_HOST).is_some() {
+        let message = "is the provider's to say, when the account is authorised: leave it out";
+        faults.push(FieldFault::new(format!("config.{API_HOST}"), message));
+        return;
+    }
     match Config::parse(provider, settings) {
         Ok((_, odd)) => warnings.extend(
             odd.into_iter()

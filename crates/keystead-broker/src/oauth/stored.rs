@@ -135,7 +135,8 @@ impl Broker {
         Ok(format!("{short} {}", begun.id))
     }
 
-    /// Puts tokens in the place of those that are there.
+    /// Puts tokens in the place of those that are there, or that were: a version of the credential
+    /// has numbers of its own for its tokens, as what was taken back leaves no row to count on from.
     pub(crate) async fn next_tokens_effect(
         &self,
         tenant: TenantId,
@@ -144,9 +145,10 @@ impl Broker {
         tokens: &Tokens,
     ) -> Result<Effect, Error> {
         let before = self.store().find_token_set(tenant, id).await?;
-        let (token_version, fence) = before
-            .as_ref()
-            .map_or((1, 1), |row| (row.token_version + 1, row.fence + 1));
+        let least = least_of(version);
+        let (token_version, fence) = before.as_ref().map_or((least, least), |row| {
+            (least.max(row.token_version + 1), least.max(row.fence + 1))
+        });
         self.put_tokens_effect(tenant, id, version, token_version, fence, tokens)
             .await
     }
@@ -213,6 +215,12 @@ impl Broker {
             "the integration was changed while it was authorised: begin again",
         ))
     }
+}
+
+/// The lowest version, and fence, of tokens that are granted under a version of the credential: above
+/// whatever those of the version before can have come to.
+fn least_of(credential_version: u64) -> u64 {
+    (credential_version.saturating_sub(1) << 32) + 1
 }
 
 /// The settings, with the API host that the provider named.

@@ -132,6 +132,7 @@ impl Rig {
                     outcome: Outcome::Allowed,
                     reason: Some("seeded".into()),
                     version: None,
+                    tokens: None,
                     request: RequestId::from_uuid(Uuid::nil()),
                     address: None,
                 };

@@ -241,6 +241,7 @@ async fn append(stage: &Stage, tenant: TenantId, effect: Effect) {
         outcome: keystead_core::action::Outcome::Allowed,
         reason: None,
         version: None,
+        tokens: None,
         request: stage.house.broker.new_request_id(),
         address: None,
     };
@@ -325,4 +326,39 @@ async fn a_renewal_that_is_under_way_is_waited_for_with_the_integration_out_of_u
     // These tokens were invented, and do not open: a person has to look.
     assert_eq!(items[0].state, RevocationState::Failed);
     assert_eq!(store.find_token_set(tenant, id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn tokens_after_a_revocation_have_no_number_of_those_before() {
+    let stage = Stage::new().await;
+    let alice = stage.house.user("alice", "acme", Role::Owner).await;
+    let tenant = alice.tenant.unwrap();
+    let granted = json!({"access_token": "canary-access", "refresh_token": "canary-refresh"});
+    let made = stage
+        .house
+        .create(&alice, "main", "revocable", granted.clone(), None);
+    let id = made.await.unwrap().integration.id;
+    let store = &stage.house.store;
+    let before = store.find_token_set(tenant, id).await.unwrap().unwrap();
+    let broker = &stage.house.broker;
+    let batch = broker.create_revocation(&alice, of_provider("revocable"));
+    stage.tried(&alice, batch.await.unwrap().id).await;
+    assert_eq!(store.find_token_set(tenant, id).await.unwrap(), None);
+    let operator = stage.house.operator().await;
+    assert_eq!(broker.find_set_back(&operator).await.unwrap(), []);
+    // Those that were revoked are put back by whoever has an old copy.
+    append(
+        &stage,
+        tenant,
+        Effect::PutTokenSet(Box::new(before.clone())),
+    )
+    .await;
+    let found = broker.find_set_back(&operator).await.unwrap();
+    assert_eq!((found.len(), found[0].tokens), (1, true));
+    let again = broker.update_integration(&alice, id, enable(Some(granted)), None);
+    again.await.unwrap();
+    let after = store.find_token_set(tenant, id).await.unwrap().unwrap();
+    assert_eq!(after.credential_version, 3);
+    assert!(after.token_version > 2 << 32 && after.fence > 2 << 32);
+    assert_eq!(broker.find_set_back(&operator).await.unwrap(), []);
 }

@@ -26,6 +26,7 @@ async fn used(stage: &Stage, tenant: TenantId, id: IntegrationId, seconds: i64) 
         outcome: Outcome::Allowed,
         reason: None,
         version: Some(1),
+        tokens: None,
         request: stage.house.broker.new_request_id(),
         address: None,
     };
@@ -175,6 +176,7 @@ async fn a_batch_whose_node_died_is_taken_up_again_from_wherever_it_was() {
         outcome: Outcome::Allowed,
         reason: None,
         version: None,
+        tokens: None,
         request: stage.house.broker.new_request_id(),
         address: None,
     };

@@ -1,9 +1,14 @@
 //! Where a call goes: which host is meant, and which address is dialled for it.
 
+use serde_json::Value;
+
 use super::config::Config;
-use super::model::{HostRule, Provider};
+use super::endpoint;
+use super::mint::Mint;
+use super::model::{Field, HostRule, Kind, Provider};
 use super::oauth::API_HOST;
-use super::template::Into;
+use super::rotation::Rotation;
+use super::template::{self, Into};
 use crate::egress::{BaseUrl, Schemes, canonical_host};
 
 /// Where a call goes.
@@ -45,6 +50,13 @@ pub(super) fn origin(text: &str) -> Result<BaseUrl, DestinationError> {
 /// `https`, and its own port.
 pub(super) fn is_plain_https(url: &BaseUrl) -> bool {
     url.is_https() && url.port() == 443
+}
+
+/// A setting among those that are given, or its default.
+fn text_of<'a>(given: &'a Value, setting: &'a Field) -> Option<&'a str> {
+    let text = given.get(&setting.name).and_then(Value::as_str);
+    text.filter(|text| !text.is_empty())
+        .or(setting.default.as_deref())
 }
 
 impl Provider {
@@ -129,6 +141,40 @@ impl Provider {
     /// Whether a provider's reply may name the host as its API's.
     pub(super) fn may_be_api_host(&self, config: &Config, host: &str) -> bool {
         self.host_choices.iter().any(|rule| rule.matches(host)) || self.has_host(config, host)
+    }
+
+    /// The settings that decide where a credential is sent, and differ: whoever may change settings,
+    /// but not see the credential, could have it sent to themselves.
+    pub fn moved_settings(&self, before: &Value, after: &Value) -> Vec<&str> {
+        self.config
+            .iter()
+            .filter(|setting| setting.name != API_HOST && self.decides_where(setting))
+            .filter(|setting| text_of(before, setting) != text_of(after, setting))
+            .map(|setting| setting.name.as_str())
+            .collect()
+    }
+
+    fn decides_where(&self, setting: &Field) -> bool {
+        let endpoints = self.modes.iter().flat_map(|mode| {
+            let oauth = mode.oauth.iter().flat_map(|oauth| {
+                let device = oauth.device_url.as_deref();
+                device.into_iter().chain([oauth.token_url.as_str()])
+            });
+            let revoke = mode.revoke.iter().flat_map(|revoke| &revoke.calls);
+            let rotation = mode.rotation.iter().flat_map(Rotation::calls);
+            oauth
+                .chain(mode.mint.iter().map(Mint::token_url))
+                .chain(revoke.chain(rotation).map(|call| call.url.as_str()))
+        });
+        let authorities = endpoints.filter_map(|url| Some(endpoint::split(url)?.0));
+        let mut hosts = self.hosts.iter().map(|rule| rule.text.as_str());
+        let named = |template: &str| {
+            template::names(template).is_ok_and(|names| names.contains(&setting.name.as_str()))
+        };
+        matches!(setting.kind, Kind::Url | Kind::Hosts)
+            || named(&self.base_url)
+            || hosts.any(named)
+            || { authorities }.any(named)
     }
 
     fn has_host(&self, config: &Config, host: &str) -> bool {

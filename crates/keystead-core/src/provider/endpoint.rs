@@ -37,7 +37,7 @@ fn is_plain_target(target: &str) -> bool {
 }
 
 /// Host and target (from the slash on) of a template.
-fn split(url: &str) -> Option<(&str, &str)> {
+pub(super) fn split(url: &str) -> Option<(&str, &str)> {
     let rest = url.strip_prefix("https://")?;
     Some(rest.split_at(rest.find('/')?))
 }

@@ -357,7 +357,7 @@ impl Rotation {
             .is_some_and(|copy| copy.lists.contains_key(name))
     }
 
-    fn calls(&self) -> impl Iterator<Item = &Call> {
+    pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
         [&self.list.call, &self.create.call, &self.delete]
             .into_iter()
             .chain(self.copy.as_ref().map(|copy| &copy.call))

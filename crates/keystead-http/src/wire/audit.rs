@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     reason: Option<String>,
     /// The credential version.
     version: Option<u64>,
+    /// The version of granted tokens that was stored; of a deletion, that was destroyed.
+    tokens: Option<u64>,
     /// The request's id.
     request: String,
     address: Option<String>,
@@ -53,6 +55,7 @@ impl Entry {
             outcome: leaf.outcome.as_str(),
             reason: leaf.reason.map(|reason| reason.into_owned()),
             version: leaf.version,
+            tokens: leaf.tokens,
             request: leaf.request.to_string(),
             address: leaf.address.map(|address| address.to_string()),
         })

@@ -119,6 +119,7 @@ pub(crate) fn entry(tenant: TenantId) -> Entry {
         outcome: Outcome::Allowed,
         reason: None,
         version: None,
+        tokens: None,
         request: RequestId::from_uuid(uuid()),
         address: None,
     }

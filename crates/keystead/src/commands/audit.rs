@@ -129,7 +129,12 @@ async fn verify_store(
             format!("at version {version}")
         });
         bail!(
-            "{} of {} is at version {} in the database and {on_record} in the log: somebody put an old row back",
+            "{}{} of {} is at version {} in the database and {on_record} in the log: somebody put an old row back",
+            if row.tokens {
+                "what was granted to "
+            } else {
+                ""
+            },
             row.integration,
             row.tenant,
             row.stored
