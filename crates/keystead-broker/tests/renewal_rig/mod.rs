@@ -411,6 +411,8 @@ impl Node {
             iss: None,
             error: None,
             browser: None,
+            query: None,
+            own: None,
         };
         let done = self.broker.complete_authorization(&ctx, back).await;
         done.map(drop).map_err(|incomplete| incomplete.error)
