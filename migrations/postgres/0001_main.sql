@@ -243,6 +243,7 @@ CREATE TABLE revocation (
     manual_url TEXT,
     created_at BIGINT NOT NULL,
     settled_at BIGINT,
+    remark TEXT,
     PRIMARY KEY (tenant_id, revocation_id),
     FOREIGN KEY (tenant_id, key_id) REFERENCES tenant_key (tenant_id, key_id),
     CHECK (state = 'pending' OR sealed IS NULL AND next_at IS NULL AND settled_at IS NOT NULL)

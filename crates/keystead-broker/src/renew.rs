@@ -180,6 +180,8 @@ const CLIENT_CHANGED: &str = "client_id_changed";
 const OWN_CLIENT_CHANGED: &str = "own_client_id_changed";
 /// What is written to the log of whoever runs this, and told to whoever waits.
 const AUTHORISE_AGAIN: &str = "the provider no longer honours this connection: authorise it again";
+/// The kind of a problem that was found when a call had been begun whose end nobody wrote down.
+const IN_DOUBT: &str = "in_doubt";
 /// A pause that nobody sits out.
 const LONG_SECONDS: u64 = 1800;
 /// Flights that a caller waits for, one after the other, at most.
@@ -199,6 +201,12 @@ pub(crate) fn seen(row: &TokenSetRow) -> Row {
         failures: row.failures,
         failing_since: row.failing_since,
     }
+}
+
+/// Whether the provider may have given newer tokens than these.
+pub(crate) fn is_in_doubt(row: &TokenSetRow) -> bool {
+    let kind = row.problem.as_deref().and_then(|it| it.split(':').next());
+    row.intent || (row.state == TokenState::Reauthorize && kind == Some(IN_DOUBT))
 }
 
 fn jitter() -> Result<u16, Error> {
@@ -445,7 +453,7 @@ fn serves(row: &TokenSetRow, want: Want, now: Time) -> bool {
     match want {
         Want::Later(version) => usable && row.token_version > version,
         Want::Ahead => true,
-        Want::Live | Want::Insisting => usable,
+        Want::Live | Want::Insisting | Want::Last => usable,
     }
 }
 

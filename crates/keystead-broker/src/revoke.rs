@@ -14,6 +14,7 @@
 mod answer;
 mod ask;
 mod close;
+mod left;
 mod model;
 mod select;
 mod take;

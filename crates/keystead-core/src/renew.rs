@@ -32,6 +32,9 @@ pub enum Want {
     Later(u64),
     /// Renewal before anybody waits for it.
     Ahead,
+    /// The newest tokens there are, to take the grant back with: what failed before is tried again,
+    /// and a call whose end nobody wrote down too.
+    Last,
 }
 
 /// What happened.
@@ -311,6 +314,7 @@ impl Run {
         let answered = match self.want {
             Want::Live | Want::Insisting => usable,
             Want::Later(version) => usable && row.token_version > version,
+            Want::Last => usable && !row.intent,
             Want::Ahead => row.dead || row.renew_at.is_none_or(|at| now < at),
         };
         let (dead, failing) = (row.dead, self.held_back(&row, now));
@@ -372,7 +376,7 @@ impl Run {
             _ if self.asked_to_wait => true,
             Want::Ahead => true,
             // A call whose end is not known may still be carried out: nobody is to overtake it.
-            Want::Insisting => row.intent && !tried_late(self.rules.lease),
+            Want::Insisting | Want::Last => row.intent && !tried_late(self.rules.lease),
             Want::Live | Want::Later(_) => !tried_late(LATE_PAUSE_OF_USE),
         }
     }

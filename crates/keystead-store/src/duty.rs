@@ -21,6 +21,10 @@ const TAKE: &str = "INSERT INTO duty (name, holder, fence, until) \
      WHERE duty.holder = excluded.holder \
          OR duty.until <= CAST(unixepoch('now', 'subsec') * 1000000 AS BIGINT) RETURNING fence";
 
+/// A batch's duty bears its id.
+const FORGET: &str = "DELETE FROM duty WHERE name LIKE 'rvb%' AND NOT EXISTS \
+     (SELECT 1 FROM revocation_batch WHERE batch_id = duty.name AND closed_at IS NULL)";
+
 impl Store {
     /// Takes a duty for so long, or prolongs it: returns its fence, or `None` while another node holds
     /// it. A fence that is another than before says that the duty was lost in between. One round trip.
@@ -37,7 +41,7 @@ impl Store {
     }
 
     /// Removes consents under way and sessions of the connect page that expired before then. Of very
-    /// many tenants, some: the next call takes the others.
+    /// many tenants, some: the next call takes the others. Removes the duties of closed batches too.
     pub async fn forget_expired(&self, before: Time) -> Result<(), Error> {
         let queries = vec![
             query!(authorization::EXPIRED, before, TENANTS),
@@ -52,6 +56,8 @@ impl Store {
                 updates.push((tenant, query!(sql, tenant, before)));
             }
         }
-        self.update_each(updates).await
+        self.update_each(updates).await?;
+        self.write(Scope::System, vec![query!(FORGET)]).await?;
+        Ok(())
     }
 }

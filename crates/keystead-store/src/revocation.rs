@@ -107,6 +107,8 @@ pub struct RevocationRow {
     pub created_at: Time,
     /// When it was settled.
     pub settled_at: Option<Time>,
+    /// What of the grant may live on though the provider confirms, for a person.
+    pub remark: Option<String>,
 }
 
 /// What came of an attempt. Settling destroys what was sealed. Conflict: it is settled already, or
@@ -144,10 +146,10 @@ const SELECTED: &str = "UPDATE revocation_batch SET total = (SELECT COUNT(*) FRO
      WHERE tenant_id = $1 AND batch_id = $2 AND total IS NULL AND closed_at IS NULL";
 const COUNTS: &str = "SELECT state, COUNT(*) FROM revocation WHERE batch_tenant = $1 AND batch_id = $2 GROUP BY state";
 const FIND: &str = "SELECT tenant_id, revocation_id, batch_tenant, batch_id, integration_id, name, provider, config, mode, state, \
-     key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at FROM revocation \
+     key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at, remark FROM revocation \
      WHERE tenant_id = $1 AND revocation_id = $2";
 const FIND_NEWEST: &str = "SELECT tenant_id, revocation_id, batch_tenant, batch_id, integration_id, name, provider, config, mode, state, \
-     key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at FROM revocation \
+     key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at, remark FROM revocation \
      WHERE tenant_id = $1 AND integration_id = $2 ORDER BY created_at DESC, revocation_id DESC LIMIT 1";
 const BATCH_EXISTS: &str = "SELECT 1 FROM revocation_batch WHERE tenant_id = $1 AND batch_id = $2";
 const BATCH_IS_OPEN: &str =
@@ -156,14 +158,14 @@ const CLOSE_BATCH: &str = "UPDATE revocation_batch SET receipt = $1, closed_at =
      WHERE tenant_id = $3 AND batch_id = $4 AND closed_at IS NULL AND total IS NOT NULL AND NOT EXISTS \
      (SELECT 1 FROM revocation WHERE batch_tenant = $3 AND batch_id = $4 AND state = 'pending')";
 const LIST: &str = "SELECT tenant_id, revocation_id, batch_tenant, batch_id, integration_id, name, provider, config, mode, state, \
-     key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at FROM revocation \
+     key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at, remark FROM revocation \
      WHERE batch_tenant = $1 AND batch_id = $2 AND revocation_id > $3 ORDER BY revocation_id LIMIT $4";
 const DUE: &str = "SELECT tenant_id, revocation_id, batch_tenant, batch_id, integration_id, name, provider, config, mode, state, \
-     key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at FROM revocation \
+     key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at, remark FROM revocation \
      WHERE next_at <= $1 AND state = 'pending' ORDER BY next_at, revocation_id LIMIT $2";
 const INSERT: &str = "INSERT INTO revocation (tenant_id, revocation_id, batch_tenant, batch_id, integration_id, name, provider, \
-     config, mode, state, key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+     config, mode, state, key_id, sealed, attempts, next_at, detail, manual_url, created_at, settled_at, remark) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
 const EXISTS: &str = "SELECT 1 FROM revocation WHERE tenant_id = $1 AND revocation_id = $2";
 const TRY_AGAIN: &str = "UPDATE revocation SET detail = $1, attempts = $2, next_at = $3 \
      WHERE tenant_id = $4 AND revocation_id = $5 AND state = 'pending' AND attempts = $6";
@@ -203,6 +205,7 @@ fn read(mut row: Row) -> Result<RevocationRow, Error> {
         manual_url: row.take()?,
         created_at: row.take()?,
         settled_at: row.take()?,
+        remark: row.take()?,
     })
 }
 
@@ -260,7 +263,8 @@ pub(crate) fn insert(row: &RevocationRow) -> Vec<Step> {
         row.detail,
         row.manual_url,
         row.created_at,
-        row.settled_at
+        row.settled_at,
+        row.remark
     );
     vec![
         Step::exists("batch", query!(BATCH_EXISTS, row.batch_tenant, row.batch)),

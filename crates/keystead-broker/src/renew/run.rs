@@ -21,7 +21,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::call::{Came, Renewed};
 use super::time::Reading;
-use super::{AUTHORISE_AGAIN, CLIENT_CHANGED, Ended, Grant, client_refused, count, jitter, seen};
+use super::{
+    AUTHORISE_AGAIN, CLIENT_CHANGED, Ended, Grant, IN_DOUBT, client_refused, count, jitter, seen,
+};
 use crate::broker::Broker;
 use crate::clock;
 use crate::context::Context;
@@ -50,6 +52,7 @@ pub(super) fn read_holder(text: &str) -> Option<Holder> {
 struct Hand {
     ctx: Context,
     grant: Grant,
+    want: Want,
     holder: Holder,
     reading: Option<Reading>,
     row: Option<Arc<TokenSetRow>>,
@@ -73,6 +76,7 @@ impl Broker {
         let mut hand = Hand {
             ctx,
             grant,
+            want,
             holder,
             reading: None,
             row: None,
@@ -209,12 +213,17 @@ impl Broker {
                 token_version,
                 fence,
             } => {
+                let code = problem.as_deref().and_then(|it| it.split_once(':'));
+                let code = code.map_or("dead", |(_, code)| code);
                 let mark = Effect::MarkReauthorize(Box::new(MarkReauthorize {
                     tenant,
                     integration,
                     token_version,
                     fence,
-                    problem: problem.clone().unwrap_or_default(),
+                    problem: match run.in_doubt() {
+                        true => format!("{IN_DOUBT}:{code}"),
+                        false => problem.clone().unwrap_or_default(),
+                    },
                     error_message: if run.in_doubt() {
                         "an answer of the provider was lost while its tokens were renewed, and it honours the old ones no more: authorise it again".to_owned()
                     } else {
@@ -313,7 +322,8 @@ impl Broker {
             }
         };
         let granted = hand.row.as_ref().map(|row| row.credential_version);
-        if loaded.row.disabled || granted != Some(loaded.row.credential_version) {
+        let out_of_use = loaded.row.disabled && hand.want != Want::Last;
+        if out_of_use || granted != Some(loaded.row.credential_version) {
             return Err(Ended::Gone);
         }
         if hand.room.is_none() {

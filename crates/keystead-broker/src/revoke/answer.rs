@@ -19,7 +19,12 @@ use crate::net::FetchLimits;
 /// What came of asking.
 pub(super) enum Verdict {
     /// It was done, or there was nothing left to do.
-    Confirmed(Option<String>),
+    Confirmed {
+        /// What was said of it.
+        detail: Option<String>,
+        /// It ended the whole grant, whichever of its tokens was sent.
+        whole: bool,
+    },
     /// Nothing that is there can be taken back by a call.
     Unsupported(String),
     /// Not done, or nobody knows.
@@ -75,16 +80,13 @@ impl Broker {
         let (mut gone, mut failed) = (None, None);
         for call in calls {
             match self.make_call(call).await {
-                Verdict::Confirmed(None) => return Verdict::Confirmed(None),
-                Verdict::Confirmed(detail) => gone = Some(detail),
+                done @ Verdict::Confirmed { detail: None, .. } => return done,
+                was @ Verdict::Confirmed { .. } => gone = Some(was),
                 other => failed = failed.or(Some(other)),
             }
         }
-        match (failed, gone) {
-            (Some(failed), _) => failed,
-            (None, Some(detail)) => Verdict::Confirmed(detail),
-            (None, None) => again("the provider was not asked"),
-        }
+        let nobody = || again("the provider was not asked");
+        failed.or(gone).unwrap_or_else(nobody)
     }
 
     async fn make_call(&self, call: ProviderCall) -> Verdict {
@@ -105,13 +107,20 @@ impl Broker {
             // Where the file says how to read the answer, that was done.
             Outcome::Confirmed if call.rules.is_empty() => doubt(answer).map(again),
             Outcome::Confirmed => None,
-            Outcome::Gone => Some(Verdict::Confirmed(Some(format!("{said}: it was gone")))),
+            // That this token was gone says nothing of others.
+            Outcome::Gone => Some(Verdict::Confirmed {
+                detail: Some(format!("{said}: it was gone")),
+                whole: false,
+            }),
             Outcome::Failed => Some(Verdict::Again {
                 detail: said,
                 retry_after: retry_after(headers, self.clock().now()),
             }),
         };
-        verdict.unwrap_or(Verdict::Confirmed(None))
+        verdict.unwrap_or(Verdict::Confirmed {
+            detail: None,
+            whole: call.whole,
+        })
     }
 }
 

@@ -28,6 +28,8 @@ use crate::permit::{Decided, On, Revoke, credential_place, revocation_place};
 /// Longer than a lease on a renewal.
 const PATIENCE: Duration = Duration::from_secs(40);
 const LOOK: Duration = Duration::from_millis(100);
+/// One may have been begun before by somebody who wanted less.
+const RENEWALS: u8 = 2;
 /// Of a credential that was revoked, all that stays: what a new consent is asked with.
 const APP: [&str; 2] = ["client_id", "client_secret"];
 
@@ -49,10 +51,19 @@ enum Way {
 }
 
 /// An integration with what there is of its secrets, sealed.
-struct Seen {
-    row: IntegrationRow,
+pub(super) struct Seen {
+    pub(super) row: IntegrationRow,
     credential: CredentialRow,
     tokens: Option<TokenSetRow>,
+}
+
+impl Seen {
+    /// Its tokens; those of an older credential were given up when that was replaced.
+    pub(super) fn tokens(&self) -> Option<&TokenSetRow> {
+        let version = self.credential.version;
+        let tokens = self.tokens.as_ref();
+        tokens.filter(|tokens| tokens.credential_version == version)
+    }
 }
 
 impl Broker {
@@ -66,6 +77,8 @@ impl Broker {
         mut expected: Option<u64>,
     ) -> Result<Option<RevocationRow>, Error> {
         let until = Instant::now() + PATIENCE;
+        let (mut renewals, mut rotation_is_over) = (RENEWALS, false);
+        let mut other = None;
         loop {
             let Some(seen) = self.see(tenant, id).await? else {
                 return Ok(None);
@@ -85,12 +98,38 @@ impl Broker {
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
-            match self.take_seen(take, seen).await {
+            if renewals > 0 && self.is_to_be_renewed(&seen) && Instant::now() < until {
+                if seen.row.disabled {
+                    renewals -= 1;
+                    self.renew_once_more(tenant, id).await;
+                } else if self.hold(take, &seen.row).await? {
+                    expected = expected.map(|revision| revision + 1);
+                }
+                continue;
+            }
+            if !rotation_is_over && Instant::now() < until {
+                if !self.is_rotated(&seen.row).await? {
+                    rotation_is_over = true;
+                } else if seen.row.disabled {
+                    other = self.end_other_key(take.ctx, &seen.row).await?;
+                    rotation_is_over = true;
+                } else if self.hold(take, &seen.row).await? {
+                    expected = expected.map(|revision| revision + 1);
+                }
+                continue;
+            }
+            let left = other.as_ref().map(|(_, left)| left.as_str());
+            match self.take_seen(take, seen, left).await {
                 Err(Error::Conflict { .. }) if Instant::now() < until => {
                     tokio::time::sleep(LOOK / 10).await;
                 }
                 Err(Error::NotFound { .. }) => return Ok(None),
-                done => return done.map(Some),
+                done => {
+                    if let (Ok(_), Some((leftover, _))) = (&done, other) {
+                        self.discard_later(leftover);
+                    }
+                    return done.map(Some);
+                }
             }
         }
     }
@@ -160,7 +199,12 @@ impl Broker {
         Ok(self.decide_for_system(take.ctx, ACTION, &on))
     }
 
-    async fn take_seen(&self, take: &Take<'_>, seen: Seen) -> Result<RevocationRow, Error> {
+    async fn take_seen(
+        &self,
+        take: &Take<'_>,
+        seen: Seen,
+        other_key: Option<&str>,
+    ) -> Result<RevocationRow, Error> {
         let (tenant, integration) = (seen.row.tenant, seen.row.id);
         let keys = self.keyring().tenant(tenant).await?;
         let provider = self.catalogue().get(&seen.row.provider).cloned();
@@ -192,6 +236,7 @@ impl Broker {
             manual_url: None,
             created_at: at,
             settled_at: None,
+            remark: None,
         };
         match way {
             Way::Ask { mode, sealed } => {
@@ -200,10 +245,15 @@ impl Broker {
                 (revocation.key_id, revocation.sealed) = (Some(key), Some(blob));
                 revocation.next_at = Some(at.plus_seconds(super::work::CLAIM_SECONDS));
                 revocation.mode = mode;
+                let left = other_key.or_else(|| self.left_by_renewal(&seen));
+                revocation.remark = left.map(str::to_owned);
             }
             Way::Settled(state, detail, mode) => {
                 (revocation.state, revocation.settled_at) = (state, Some(at));
-                revocation.detail = Some(detail.to_owned());
+                revocation.detail = Some(match other_key {
+                    Some(left) => format!("{detail}. {left}"),
+                    None => detail.to_owned(),
+                });
                 revocation.mode = mode.unwrap_or_default();
             }
         }
@@ -247,14 +297,7 @@ impl Broker {
             });
             decided = decided.version(seen.credential.version);
         }
-        let leftover = match take.delete {
-            true => self.leftover_of(take.ctx, &seen.row).await,
-            false => None,
-        };
         decided.carry_out(effects).await?;
-        if let Some(leftover) = leftover {
-            self.discard_later(leftover);
-        }
         // Nothing finds it there any more; it need not lie there either.
         self.minted()
             .remove(&(tenant, integration, seen.credential.version));
@@ -286,10 +329,7 @@ impl Broker {
             .because("opened to be revoked")
             .permit::<Revoke>(seen.credential.version)
             .await?;
-        // Tokens of an older version were given up when that was replaced.
-        let version = seen.credential.version;
-        let tokens = seen.tokens.as_ref();
-        let tokens = tokens.filter(|tokens| tokens.credential_version == version);
+        let tokens = seen.tokens();
         let opened = permit.open_grant(keys, &seen.credential, tokens);
         let Ok(fields) = opened else {
             tracing::error!(integration = %seen.row.id, "what is to be revoked does not open: its row was changed or moved");

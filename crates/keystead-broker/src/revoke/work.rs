@@ -215,15 +215,29 @@ impl Broker {
     ) -> Result<(), Error> {
         let now = self.clock().now();
         let [jitter] = clock::random()?;
+        let remarked = |said: String| match &row.remark {
+            Some(remark) => format!("{said}. {remark}"),
+            None => said,
+        };
         let (state, detail, next_at) = match verdict {
-            Verdict::Confirmed(detail) => (RevocationState::Confirmed, detail, None),
-            Verdict::Unsupported(detail) => (RevocationState::Unsupported, Some(detail), None),
+            // Of the grant, that was not all.
+            Verdict::Confirmed {
+                detail,
+                whole: false,
+            } if row.remark.is_some() => {
+                let said = detail.unwrap_or_else(|| "the provider confirmed it".to_owned());
+                (RevocationState::Failed, Some(remarked(said)), None)
+            }
+            Verdict::Confirmed { detail, .. } => (RevocationState::Confirmed, detail, None),
+            Verdict::Unsupported(detail) => {
+                (RevocationState::Unsupported, Some(remarked(detail)), None)
+            }
             Verdict::Again {
                 detail,
                 retry_after,
             } => match next_attempt(row, now, retry_after, jitter) {
                 Some(at) => (RevocationState::Pending, Some(detail), Some(at)),
-                None => (RevocationState::Failed, Some(detail), None),
+                None => (RevocationState::Failed, Some(remarked(detail)), None),
             },
         };
         let confirmed = state == RevocationState::Confirmed;

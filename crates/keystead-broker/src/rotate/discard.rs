@@ -26,8 +26,10 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(300),
 ];
 
-/// A next key without a row.
+/// A key without a row: the next one, or the one before.
 pub(crate) struct Leftover {
+    /// The one before is meant, as the next one is in its place.
+    before: bool,
     ctx: Context,
     loaded: Arc<Loaded>,
     fields: Arc<Fields>,
@@ -37,6 +39,7 @@ pub(crate) struct Leftover {
 impl Leftover {
     pub(super) fn of(job: Job) -> Leftover {
         Leftover {
+            before: false,
             ctx: job.ctx,
             loaded: job.loaded,
             fields: job.fields,
@@ -64,15 +67,20 @@ impl Broker {
                 .step_again(job, &format!("the unused new one is still there: {why}"))
                 .await;
         }
-        let left = self.left_behind(&job.loaded, &job.state);
+        let left = self.left_behind(&job.loaded, &job.state, false);
         let detail = format!("{} {left}", detail.unwrap_or_default());
         self.finish(job, key, Some(detail.trim().to_owned())).await
     }
 
-    fn left_behind(&self, loaded: &Loaded, state: &State) -> String {
-        let key = state.new.as_ref().unwrap_or(&state.marker);
+    fn left_behind(&self, loaded: &Loaded, state: &State, before: bool) -> String {
+        let key = if before { &state.old } else { &state.new };
+        let key = key.as_ref().unwrap_or(&state.marker);
         let page = page_of(&loaded.provider);
-        format!("A key that nothing uses ({key}) could not be ended: end it by hand ({page})")
+        let which = match before {
+            true => "The key before this one",
+            false => "A key that nothing uses",
+        };
+        format!("{which} ({key}) could not be ended: end it by hand ({page})")
     }
 
     /// With the credential that made it, or by the next one itself where that is refused.
@@ -107,7 +115,8 @@ impl Broker {
         row: &IntegrationRow,
     ) -> Option<Leftover> {
         match self.find_leftover(ctx, row).await {
-            Ok(leftover) => leftover,
+            // What others may hold yet is left to them.
+            Ok(leftover) => leftover.filter(|leftover| !leftover.before),
             Err(fault) => {
                 tracing::warn!(?fault, integration = %row.id, "what a rotation leaves behind could not be opened");
                 None
@@ -123,16 +132,18 @@ impl Broker {
         let Some(rotation) = self.store().find_rotation(row.tenant, row.id).await? else {
             return Ok(None);
         };
-        if !matches!(
-            step_of(&rotation),
-            Step::Create | Step::Test | Step::Discard
-        ) {
+        let step = step_of(&rotation);
+        if step == Step::Idle {
             return Ok(None);
         }
+        let before = step.is_active();
         let Some(loaded) = self.find_loaded(row.tenant, row.id).await? else {
             return Ok(None);
         };
-        let version = rotation.credential_version;
+        let version = match before {
+            true => row.credential_version,
+            false => rotation.credential_version,
+        };
         let (tenant, id) = (row.tenant, row.id);
         let Some(credential) = self.store().find_credential(tenant, id, version).await? else {
             return Ok(None);
@@ -145,8 +156,12 @@ impl Broker {
             .await?;
         let (fields, _) = permit.open_credential(&keys, &credential)?;
         let state = permit.open_rotation(&keys, &rotation)?;
-        let asked = state.asked_at.is_some();
-        Ok(asked.then_some(Leftover {
+        let is_there = match before {
+            true => state.old.is_some(),
+            false => state.asked_at.is_some(),
+        };
+        Ok(is_there.then_some(Leftover {
+            before,
             ctx: ctx.clone(),
             loaded,
             fields: Arc::new(fields),
@@ -154,35 +169,73 @@ impl Broker {
         }))
     }
 
+    /// Ends the other key of a rotation that is under way, before the credential is taken back that
+    /// can do that. Names it where that fails.
+    pub(crate) async fn end_other_key(
+        &self,
+        ctx: &Context,
+        row: &IntegrationRow,
+    ) -> Result<Option<(Leftover, String)>, Error> {
+        let Some(leftover) = self.find_leftover(ctx, row).await? else {
+            return Ok(None);
+        };
+        let mut ended = self.end_leftover(&leftover, false).await;
+        if ended.is_err() && leftover.state.next.is_some() {
+            ended = self.end_leftover(&leftover, true).await;
+        }
+        Ok(ended.err().map(|_| {
+            let left = self.left_behind(&leftover.loaded, &leftover.state, leftover.before);
+            (leftover, left)
+        }))
+    }
+
+    async fn end_leftover(&self, leftover: &Leftover, by_itself: bool) -> Result<(), String> {
+        let Leftover {
+            loaded,
+            fields,
+            state,
+            ..
+        } = leftover;
+        if !leftover.before {
+            return self.end_next(loaded, fields, state, by_itself).await;
+        }
+        let Some(old) = &state.old else {
+            return Ok(());
+        };
+        match self.hand(loaded, fields).await {
+            Ok(hand) => self.act(&hand, Act::Delete, old).await,
+            Err(Said::Refused(why) | Said::Unknown(why)) => Err(why),
+            Err(Said::Done(_) | Said::Gone) => Ok(()),
+        }
+    }
+
     /// Ends it in the background, as long as this process lives.
     pub(crate) fn discard_later(&self, leftover: Leftover) {
         let broker = self.clone();
         tokio::spawn(async move {
-            let Leftover {
-                ctx,
-                loaded,
-                fields,
-                state,
-            } = leftover;
+            let (ctx, loaded) = (&leftover.ctx, &leftover.loaded);
             let mut said = String::new();
             for (attempt, pause) in PAUSES.iter().enumerate() {
                 let by_itself = attempt % 2 == 1;
-                match broker.end_next(&loaded, &fields, &state, by_itself).await {
+                match broker.end_leftover(&leftover, by_itself).await {
                     Ok(()) => {
-                        let said = "rotation: the unused new one was ended";
+                        let said = match leftover.before {
+                            true => "rotation: the one before was ended",
+                            false => "rotation: the unused new one was ended",
+                        };
                         return broker
-                            .note_discard(&ctx, &loaded, Outcome::Allowed, said)
+                            .note_discard(ctx, loaded, Outcome::Allowed, said)
                             .await;
                     }
                     Err(why) => said = why,
                 }
                 tokio::time::sleep(*pause).await;
             }
-            let left = broker.left_behind(&loaded, &state);
+            let left = broker.left_behind(loaded, &leftover.state, leftover.before);
             tracing::warn!(integration = %loaded.row.id, %said, %left, "a rotation left a key behind");
             let left = format!("rotation: {left}");
             broker
-                .note_discard(&ctx, &loaded, Outcome::Failed, &left)
+                .note_discard(ctx, loaded, Outcome::Failed, &left)
                 .await;
         });
     }

@@ -7,10 +7,12 @@ mod api;
 mod cases;
 mod consent;
 mod devices;
+mod doubted;
 mod exchange;
 #[path = "../house/mod.rs"]
 mod house;
 mod known;
+mod receipts;
 mod renewal;
 mod revoke;
 mod taken_back;

@@ -64,6 +64,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Keeps rows in a file of the house's folder.
     pub in_file: bool,
+    /// Keeps rows there instead.
+    pub store: Option<StoreConfig>,
     pub clock: Clock,
     /// Instead of the key file.
     pub kms: Option<Box<dyn Kms>>,
@@ -116,7 +118,8 @@ impl House {
         } else {
             "sqlite::memory:".to_owned()
         };
-        let store = Store::open(StoreConfig::new(url)).await.unwrap();
+        let config = plan.store.unwrap_or_else(|| StoreConfig::new(url));
+        let store = Store::open(config).await.unwrap();
         let issuer = DevIssuer::generate().unwrap();
         let kms = plan.kms.unwrap_or_else(|| key_file(&folder));
         let mut issuers = plan.issuers;

@@ -8,4 +8,6 @@ mod batches;
 mod calls;
 #[path = "../house/mod.rs"]
 mod house;
+mod many;
+mod postgres;
 mod stage;

@@ -112,12 +112,18 @@ fn own() -> Catalogue {
 
 impl Stage {
     pub(crate) async fn new() -> Stage {
+        Stage::over(None).await
+    }
+
+    /// Over that database, or a file.
+    pub(crate) async fn over(store: Option<StoreConfig>) -> Stage {
         let provider = own().get("revocable").unwrap().clone();
         let played = Played::start(Part::invented(Arc::clone(&provider), true)).await;
         let key = played.part().credentials["api_key"]["api_key"].clone();
         let (clock, hand) = Clock::fixed(NOON);
         let house = House::planned(Plan {
             in_file: true,
+            store,
             clock,
             catalogue: Some(catalogue(&played)),
             settings: by_hand(),
@@ -135,7 +141,12 @@ impl Stage {
     /// Another node over the same file.
     pub(crate) async fn neighbour(&self) -> Broker {
         let url = format!("sqlite:{}", self.house.database().display());
-        let store = Store::open(StoreConfig::new(url)).await.unwrap();
+        self.neighbour_over(StoreConfig::new(url)).await
+    }
+
+    /// Another node over the same database.
+    pub(crate) async fn neighbour_over(&self, config: StoreConfig) -> Broker {
+        let store = Store::open(config).await.unwrap();
         let mut parts = self.house.parts_again(store, self.house.kms());
         parts.catalogue = catalogue(&self.played);
         parts.settings = by_hand();

@@ -57,6 +57,9 @@ pub struct Call {
     /// The statuses that say that there was nothing left to do.
     #[serde(default)]
     pub gone: Vec<u16>,
+    /// Confirmed, it ended the whole grant, whichever of its tokens it was asked with.
+    #[serde(default)]
+    pub whole: bool,
     /// What an answer means, before its status is looked at; the first that fits decides.
     #[serde(default, rename = "rule")]
     pub rules: Vec<OutcomeRule>,
@@ -127,6 +130,8 @@ pub struct ProviderCall {
     pub ok: Vec<u16>,
     /// The statuses that say that there was nothing left to do.
     pub gone: Vec<u16>,
+    /// Confirmed, it ended the whole grant, whichever of its tokens it was asked with.
+    pub whole: bool,
     /// What an answer means, before its status is looked at.
     pub rules: Vec<OutcomeRule>,
 }
@@ -255,6 +260,7 @@ impl Call {
             request,
             ok: self.ok.clone(),
             gone: self.gone.clone(),
+            whole: self.whole,
             rules: self.rules.clone(),
         }))
     }
@@ -464,6 +470,10 @@ impl Provider {
         require(
             call.auth != CallAuth::AppBasic || mode.oauth.is_some(),
             &format!("{key}.auth: only an OAuth mode has an app"),
+        )?;
+        require(
+            !call.whole || mode.oauth.is_some(),
+            &format!("{key}.whole: only an OAuth mode has grants"),
         )?;
         require(
             call.auth != CallAuth::Placed || mode.mint.is_none(),

@@ -1,8 +1,11 @@
 //! Taking a credential back at the provider: `[mode.revoke]`.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
 
-use super::call::{Call, Known, More, ProviderCall};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::call::{Call, CallAuth, Known, More, ProviderCall};
 use super::config::Config;
 use super::fields::Fields;
 use super::model::{Mode, Provider};
@@ -20,6 +23,19 @@ pub struct Revoke {
     /// The calls that do it, in the order in which they are tried.
     #[serde(default, rename = "call")]
     pub calls: Vec<Call>,
+}
+
+impl Revoke {
+    /// Whether each of its calls needs an access token that has not ended.
+    pub fn needs_access_token(&self) -> bool {
+        let named = |text: &str| text.contains("{access_token}");
+        let needs = |call: &Call| {
+            let form = call.form.iter().flat_map(BTreeMap::values);
+            let json = call.json.as_ref().map(Value::to_string);
+            call.auth == CallAuth::Placed || form.chain(&json).any(|text| named(text))
+        };
+        !self.calls.is_empty() && self.calls.iter().all(needs)
+    }
 }
 
 /// The calls that take a credential (or the tokens of a grant) back, in their order. Empty where

@@ -369,6 +369,7 @@ pub(crate) fn revocation(tenant: TenantId, batch: &BatchRow, key_id: SealKeyId) 
         manual_url: Some("https://github.example/settings".to_owned()),
         created_at: NOW,
         settled_at: None,
+        remark: Some("another key".to_owned()),
     }
 }
 
