@@ -288,7 +288,7 @@ impl House {
 
     /// Waits for the background trial to end.
     pub async fn settled(&self, ctx: &Context, id: IntegrationId) -> Integration {
-        for _ in 0..200 {
+        for _ in 0..1000 {
             let seen = self.broker.integration(ctx, id).await.unwrap();
             if seen.status != Status::Verifying {
                 return seen;
