@@ -175,17 +175,21 @@ impl Broker {
 
     async fn renew_ahead(&self, row: TokenSetRow) {
         let grant = (row.tenant, row.integration);
-        let can_be_used = match self.find_loaded(row.tenant, row.integration).await {
-            Ok(loaded) => loaded.is_some_and(|loaded| {
-                let own = loaded.tokens.as_ref();
-                !loaded.row.disabled && own.is_some()
-            }),
+        let loaded = match self.find_loaded(row.tenant, row.integration).await {
+            Ok(loaded) => loaded,
             Err(Error::Unavailable { .. }) => return,
-            Err(_) => false,
+            Err(_) => None,
         };
-        let now = self.store_time();
-        if !can_be_used {
-            let later = now.plus_seconds(POSTPONED_SECONDS);
+        let can_be_used = loaded
+            .as_ref()
+            .is_some_and(|loaded| !loaded.row.disabled && loaded.tokens.is_some());
+        let newer = loaded.map(|loaded| loaded.row.credential_version);
+        if newer.is_some_and(|newer| row.credential_version < newer) {
+            // Versions never go back: these are there to be taken back, and for nothing else.
+            let why = "not renewed: its credential was replaced";
+            self.postpone(row, None, why).await;
+        } else if !can_be_used {
+            let later = self.store_time().plus_seconds(POSTPONED_SECONDS);
             let why = "renewal postponed: not in use";
             self.postpone(row, Some(later), why).await;
         } else if self.is_idle(&row).await {

@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use keystead_broker::{Clock, Error, Status};
+use keystead_broker::{Changes, Clock, Error, Status};
 use keystead_core::ids::IntegrationId;
 use keystead_store::TokenState;
 use keystead_testkit::token_server::{Class, Fault};
 use renewal_rig::{Node, Rig};
+use serde_json::json;
 
 async fn connected(class: Class) -> (Rig, Node, IntegrationId) {
     let rig = Rig::on_file().await;
@@ -384,4 +385,28 @@ async fn due_tokens_are_renewed_ahead_of_need_with_a_bounded_number_of_calls_at_
     }
     let counters = node.broker.renewal_counters();
     assert!(counters.renewed.load(Ordering::Relaxed) >= GRANTS as u64);
+}
+
+#[tokio::test]
+async fn tokens_whose_credential_was_replaced_are_looked_at_once_and_no_more() {
+    let mut rig = Rig::on_file().await;
+    rig.settings.renew.upkeep = true;
+    let node = rig.first().await;
+    let id = node.connect(&rig, "main", Class::SingleUse).await;
+    let app = json!({"client_id": "another", "client_secret": "canary-another"});
+    let change = Changes {
+        credentials: Some(app),
+        ..Changes::default()
+    };
+    let ctx = node.ctx().await;
+    let replaced = node.broker.update_integration(&ctx, id, change, None);
+    replaced.await.unwrap();
+    let calls = rig.server.calls();
+    rig.end_tokens();
+    node.becomes(id, |row| row.renew_at.is_none()).await;
+    assert_eq!(rig.server.calls(), calls);
+    assert!(
+        node.row(id).await.state == TokenState::Live,
+        "to be taken back yet"
+    );
 }

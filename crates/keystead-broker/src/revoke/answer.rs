@@ -1,7 +1,8 @@
 //! Asking a provider to take a grant back, and what its answer means.
 //!
 //! What always holds: what does not clearly confirm does not confirm; a redirect is not followed;
-//! what is written down of an answer is its status, never its text.
+//! what is written down of an answer is its status, never its text; what a confirmation leaves open
+//! by the provider's file is written down with it.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
@@ -18,13 +19,15 @@ use crate::net::FetchLimits;
 
 /// What came of asking.
 pub(super) enum Verdict {
-    /// It was done, or there was nothing left to do.
+    /// It was done, as far as this says.
     Confirmed {
-        /// What was said of it.
-        detail: Option<String>,
+        /// What that leaves open, by the provider's file.
+        remark: Option<String>,
         /// It ended the whole grant, whichever of its tokens was sent.
         whole: bool,
     },
+    /// There was nothing left to do about this token, which says nothing of others.
+    Gone(String),
     /// Nothing that is there can be taken back by a call.
     Unsupported(String),
     /// Not done, or nobody knows.
@@ -80,8 +83,8 @@ impl Broker {
         let (mut gone, mut failed) = (None, None);
         for call in calls {
             match self.make_call(call).await {
-                done @ Verdict::Confirmed { detail: None, .. } => return done,
-                was @ Verdict::Confirmed { .. } => gone = Some(was),
+                done @ Verdict::Confirmed { .. } => return done,
+                was @ Verdict::Gone(_) => gone = Some(was),
                 other => failed = failed.or(Some(other)),
             }
         }
@@ -107,29 +110,35 @@ impl Broker {
             // Where the file says how to read the answer, that was done.
             Outcome::Confirmed if call.rules.is_empty() => doubt(answer).map(again),
             Outcome::Confirmed => None,
-            // That this token was gone says nothing of others.
-            Outcome::Gone => Some(Verdict::Confirmed {
-                detail: Some(format!("{said}: it was gone")),
-                whole: false,
-            }),
+            Outcome::Gone if is_page(answer) => Some(again(PAGE)),
+            Outcome::Gone => Some(Verdict::Gone(match &call.remark {
+                Some(remark) => format!("{said}: it was gone; {remark}"),
+                None => format!("{said}: it was gone"),
+            })),
             Outcome::Failed => Some(Verdict::Again {
                 detail: said,
                 retry_after: retry_after(headers, self.clock().now()),
             }),
         };
-        verdict.unwrap_or(Verdict::Confirmed {
-            detail: None,
+        verdict.unwrap_or_else(|| Verdict::Confirmed {
+            remark: call.remark.clone(),
             whole: call.whole,
         })
     }
 }
 
-/// Why a status that confirms does not: a page from something in between, or an error in its words.
-fn doubt(answer: &Response<Bytes>) -> Option<&'static str> {
+const PAGE: &str = "a page came back, and no answer of the provider's";
+
+fn is_page(answer: &Response<Bytes>) -> bool {
     let kind = answer.headers().get(CONTENT_TYPE);
     let kind = kind.map_or(&b""[..], HeaderValue::as_bytes);
-    if !answer.body().is_empty() && kind.to_ascii_lowercase().starts_with(b"text/html") {
-        return Some("a page came back, and no answer of the provider's");
+    !answer.body().is_empty() && kind.to_ascii_lowercase().starts_with(b"text/html")
+}
+
+/// Why a status that confirms does not: a page from something in between, or an error in its words.
+fn doubt(answer: &Response<Bytes>) -> Option<&'static str> {
+    if is_page(answer) {
+        return Some(PAGE);
     }
     let said: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
     let error = said.get("error").is_some_and(|error| !error.is_null());

@@ -150,13 +150,12 @@ impl Broker {
                 delete: true,
             };
             let taken = broker.take_out(&take, row.tenant, id, expected).await?;
-            let settled = taken
-                .as_ref()
-                .is_some_and(|taken| taken.settled_at.is_some());
-            if settled {
-                broker.close(made.tenant, made.id).await?;
-            } else if taken.is_some() {
-                broker.work_later(made);
+            if let Some(taken) = &taken {
+                if taken.iter().all(|grant| grant.settled_at.is_some()) {
+                    broker.close(made.tenant, made.id).await?;
+                } else {
+                    broker.work_later(made);
+                }
             }
             Ok::<_, Error>(taken)
         });
@@ -170,10 +169,14 @@ impl Broker {
             .store()
             .count_revocations(batch.tenant, batch.id)
             .await?;
+        let batch = BatchRow {
+            total: Some(taken.len() as u64),
+            ..batch
+        };
         Ok(BatchPage {
             batch: Batch::read(&batch, counts)?,
             items: Page {
-                data: vec![Revocation::from(taken)],
+                data: taken.into_iter().map(Revocation::from).collect(),
                 next: None,
             },
         })

@@ -3,6 +3,8 @@
 //!
 //! What always holds: a renewal that is under way is waited for, not cut off, because its answer
 //! holds the tokens that have to be taken back; whatever else comes in between fails the write.
+//! Tokens of an earlier version of the credential are a grant of their own, as live as ever, and are
+//! taken back with the app of that version beside what took its place.
 
 use std::time::Duration;
 
@@ -58,11 +60,18 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Its tokens; those of an older credential were given up when that was replaced.
+    /// Its tokens, where they were granted under the credential as it is.
     pub(super) fn tokens(&self) -> Option<&TokenSetRow> {
         let version = self.credential.version;
         let tokens = self.tokens.as_ref();
         tokens.filter(|tokens| tokens.credential_version == version)
+    }
+
+    /// The tokens, where the credential that they were granted under was replaced since.
+    fn earlier_tokens(&self) -> Option<&TokenSetRow> {
+        let version = self.credential.version;
+        let tokens = self.tokens.as_ref();
+        tokens.filter(|tokens| tokens.credential_version != version)
     }
 }
 
@@ -75,7 +84,7 @@ impl Broker {
         tenant: TenantId,
         id: IntegrationId,
         mut expected: Option<u64>,
-    ) -> Result<Option<RevocationRow>, Error> {
+    ) -> Result<Option<Vec<RevocationRow>>, Error> {
         let until = Instant::now() + PATIENCE;
         let (mut renewals, mut rotation_is_over) = (RENEWALS, false);
         let mut other = None;
@@ -87,7 +96,8 @@ impl Broker {
                 return Err(Error::Precondition);
             }
             // Given anew since it was asked for: not what was meant.
-            let meant = seen.credential.created_at <= take.batch.created_at;
+            let meant = seen.credential.created_at <= take.batch.created_at
+                || seen.earlier_tokens().is_some();
             if !take.delete && (!meant || self.is_revoked(&seen.row).await?) {
                 return Ok(None);
             }
@@ -204,11 +214,13 @@ impl Broker {
         take: &Take<'_>,
         seen: Seen,
         other_key: Option<&str>,
-    ) -> Result<RevocationRow, Error> {
+    ) -> Result<Vec<RevocationRow>, Error> {
         let (tenant, integration) = (seen.row.tenant, seen.row.id);
         let keys = self.keyring().tenant(tenant).await?;
         let provider = self.catalogue().get(&seen.row.provider).cloned();
-        let (way, app) = self.way_of(take, &seen, provider.as_deref(), &keys).await?;
+        let (ways, app) = self
+            .ways_of(take, &seen, provider.as_deref(), &keys)
+            .await?;
         let batch = take.batch;
         // A deletion is asked for in the moment in which it is done.
         let at = if take.delete {
@@ -216,51 +228,20 @@ impl Broker {
         } else {
             self.clock().now()
         };
-        let id = RevocationId::from_uuid(clock::new_uuid(at)?);
-        let mut revocation = RevocationRow {
-            tenant,
-            id,
-            batch_tenant: batch.tenant,
-            batch: batch.id,
-            integration,
-            name: seen.row.name.clone(),
-            provider: seen.row.provider.clone(),
-            config: seen.row.config.clone(),
-            mode: String::new(),
-            state: RevocationState::Pending,
-            key_id: None,
-            sealed: None,
-            attempts: 0,
-            next_at: None,
-            detail: None,
-            manual_url: None,
-            created_at: at,
-            settled_at: None,
-            remark: None,
-        };
-        match way {
-            Way::Ask { mode, sealed } => {
-                let message = Zeroizing::new(sealed.to_message());
-                let (key, blob) = keys.seal(&revocation_place(tenant, id), &message)?;
-                (revocation.key_id, revocation.sealed) = (Some(key), Some(blob));
-                revocation.next_at = Some(at.plus_seconds(super::work::CLAIM_SECONDS));
-                revocation.mode = mode;
-                let left = other_key.or_else(|| self.left_by_renewal(&seen));
-                revocation.remark = left.map(str::to_owned);
-            }
-            Way::Settled(state, detail, mode) => {
-                (revocation.state, revocation.settled_at) = (state, Some(at));
-                revocation.detail = Some(match other_key {
-                    Some(left) => format!("{detail}. {left}"),
-                    None => detail.to_owned(),
-                });
-                revocation.mode = mode.unwrap_or_default();
-            }
-        }
-        if revocation.state != RevocationState::Confirmed {
-            let mode = provider.as_deref().and_then(|p| p.mode(&revocation.mode));
-            revocation.manual_url = provider.as_deref().map(|p| page_of(p, mode));
-        }
+        let left = (other_key, other_key.or_else(|| self.left_by_renewal(&seen)));
+        let revocations = ways
+            .into_iter()
+            .map(|way| {
+                revocation(
+                    batch,
+                    &seen.row,
+                    provider.as_deref(),
+                    &keys,
+                    (way, left),
+                    at,
+                )
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
         let version = seen.credential.version + 1;
         let message = write_message(&app, false);
         let (key_id, sealed) =
@@ -282,14 +263,20 @@ impl Broker {
             error_message: told(batch, at),
             at,
         };
-        let mut effects = vec![
-            Effect::RevokeIntegration(Box::new(revoke)),
-            Effect::InsertRevocation(Box::new(revocation.clone())),
-        ];
+        let mut effects = vec![Effect::RevokeIntegration(Box::new(revoke))];
+        effects.extend(
+            revocations
+                .iter()
+                .map(|row| Effect::InsertRevocation(Box::new(row.clone()))),
+        );
         let mut decided = self.decided(take, &seen.row).await?;
         decided = decided.because(format!("revoked in {}", batch.id));
         if take.delete {
-            effects.insert(0, Effect::InsertBatch(Box::new(batch.clone())));
+            let batch = BatchRow {
+                total: Some(revocations.len() as u64),
+                ..batch.clone()
+            };
+            effects.insert(0, Effect::InsertBatch(Box::new(batch)));
             effects.push(Effect::DeleteIntegration {
                 tenant,
                 integration,
@@ -301,66 +288,175 @@ impl Broker {
         // Nothing finds it there any more; it need not lie there either.
         self.minted()
             .remove(&(tenant, integration, seen.credential.version));
-        Ok(revocation)
+        Ok(revocations)
     }
 
-    /// What is to be done, and what of the credential stays.
-    async fn way_of(
+    /// What is to be done about each grant, and what of the credential stays.
+    async fn ways_of(
         &self,
         take: &Take<'_>,
         seen: &Seen,
         provider: Option<&Provider>,
         keys: &TenantKeys,
-    ) -> Result<(Way, Fields), Error> {
+    ) -> Result<(Vec<Way>, Fields), Error> {
         let nothing = Fields::from_message(b"{}").ok_or_else(|| Error::internal("no parts"))?;
         let Some(provider) = provider else {
             let detail =
                 "its provider is not in the catalogue any more: take it back on the vendor's page";
-            return Ok((Way::Settled(RevocationState::Failed, detail, None), nothing));
+            let way = Way::Settled(RevocationState::Failed, detail, None);
+            return Ok((vec![way], nothing));
         };
         // What nobody can be asked for is not opened, but for an app that is to stay.
-        let asked = |mode: &Mode| mode.revoke.as_ref().is_some_and(|r| !r.calls.is_empty());
-        if provider.oauth_mode().is_none() && !provider.modes.iter().any(asked) {
-            return Ok((no_call(None), nothing));
+        if provider.oauth_mode().is_none() && !provider.modes.iter().any(is_asked) {
+            return Ok((vec![no_call(None)], nothing));
         }
+        let mut ways = Vec::new();
+        if let Some(tokens) = seen.earlier_tokens() {
+            let (tenant, id, version) =
+                (tokens.tenant, tokens.integration, tokens.credential_version);
+            let granted_under = self.store().find_credential(tenant, id, version).await?;
+            ways.push(match granted_under {
+                Some(credential) => {
+                    let opened = self.opened(take, seen, keys, &credential, Some(tokens));
+                    way_of_tokens(provider, opened.await?.as_ref())?
+                }
+                None => unopened(provider.oauth_mode()),
+            });
+        }
+        let tokens = seen.tokens.as_ref();
+        let own = tokens.filter(|_| seen.earlier_tokens().is_none());
+        let opened = self.opened(take, seen, keys, &seen.credential, own);
+        let Some(fields) = opened.await? else {
+            ways.push(unopened(own.and_then(|_| provider.oauth_mode())));
+            return Ok((ways, nothing));
+        };
+        if own.is_some() {
+            ways.push(way_of_tokens(provider, Some(&fields))?);
+            return Ok((ways, fields.keep(&APP)));
+        }
+        let Some(mode) = fields.mode(provider) else {
+            ways.push(no_call(None));
+            return Ok((ways, nothing));
+        };
+        if mode.oauth.is_none() {
+            ways.push(way_by(mode, &fields)?);
+            return Ok((ways, nothing));
+        }
+        if ways.is_empty() {
+            let detail = "it was never connected: there was nothing to take back";
+            ways.push(Way::Settled(RevocationState::Confirmed, detail, None));
+        }
+        Ok((ways, fields.keep(&APP)))
+    }
+
+    /// A version of the credential, and the tokens that were granted under it; `None` where it does
+    /// not open.
+    async fn opened(
+        &self,
+        take: &Take<'_>,
+        seen: &Seen,
+        keys: &TenantKeys,
+        credential: &CredentialRow,
+        tokens: Option<&TokenSetRow>,
+    ) -> Result<Option<Fields>, Error> {
         let permit = self
             .decided(take, &seen.row)
             .await?
             .because("opened to be revoked")
-            .permit::<Revoke>(seen.credential.version)
+            .permit::<Revoke>(credential.version)
             .await?;
-        let tokens = seen.tokens();
-        let opened = permit.open_grant(keys, &seen.credential, tokens);
-        let Ok(fields) = opened else {
+        let opened = permit.open_grant(keys, credential, tokens);
+        if opened.is_err() {
             tracing::error!(integration = %seen.row.id, "what is to be revoked does not open: its row was changed or moved");
-            let detail = "what was stored does not open: take it back on the vendor's page";
-            return Ok((Way::Settled(RevocationState::Failed, detail, None), nothing));
-        };
-        let mode = match tokens {
-            Some(_) => provider.oauth_mode(),
-            None => fields.mode(provider),
-        };
-        let Some(mode) = mode else {
-            return Ok((no_call(None), nothing));
-        };
-        let way = if mode.oauth.is_some() && tokens.is_none() {
-            let detail = "it was never connected: there was nothing to take back";
-            Way::Settled(RevocationState::Confirmed, detail, None)
-        } else if asked(mode) {
-            Way::Ask {
-                mode: mode.id.clone(),
-                sealed: copy(&fields)?,
-            }
-        } else {
-            no_call(Some(mode))
-        };
-        let app = if mode.oauth.is_some() {
-            fields.keep(&APP)
-        } else {
-            nothing
-        };
-        Ok((way, app))
+        }
+        Ok(opened.ok())
     }
+}
+
+/// A grant's revocation, as it begins.
+fn revocation(
+    batch: &BatchRow,
+    row: &IntegrationRow,
+    provider: Option<&Provider>,
+    keys: &TenantKeys,
+    (way, (other_key, left)): (Way, (Option<&str>, Option<&str>)),
+    at: Time,
+) -> Result<RevocationRow, Error> {
+    let id = RevocationId::from_uuid(clock::new_uuid(at)?);
+    let mut revocation = RevocationRow {
+        tenant: row.tenant,
+        id,
+        batch_tenant: batch.tenant,
+        batch: batch.id,
+        integration: row.id,
+        name: row.name.clone(),
+        provider: row.provider.clone(),
+        config: row.config.clone(),
+        mode: String::new(),
+        state: RevocationState::Pending,
+        key_id: None,
+        sealed: None,
+        attempts: 0,
+        next_at: None,
+        detail: None,
+        manual_url: None,
+        created_at: at,
+        settled_at: None,
+        remark: None,
+    };
+    match way {
+        Way::Ask { mode, sealed } => {
+            let message = Zeroizing::new(sealed.to_message());
+            let (key, blob) = keys.seal(&revocation_place(row.tenant, id), &message)?;
+            (revocation.key_id, revocation.sealed) = (Some(key), Some(blob));
+            revocation.next_at = Some(at.plus_seconds(super::work::CLAIM_SECONDS));
+            revocation.mode = mode;
+            revocation.remark = left.map(str::to_owned);
+        }
+        Way::Settled(state, detail, mode) => {
+            (revocation.state, revocation.settled_at) = (state, Some(at));
+            revocation.detail = Some(match other_key {
+                Some(left) => format!("{detail}. {left}"),
+                None => detail.to_owned(),
+            });
+            revocation.mode = mode.unwrap_or_default();
+        }
+    }
+    if revocation.state != RevocationState::Confirmed {
+        let mode = provider.and_then(|provider| provider.mode(&revocation.mode));
+        revocation.manual_url = provider.map(|provider| page_of(provider, mode));
+    }
+    Ok(revocation)
+}
+
+/// Whether there is a provider's call for what is of this mode.
+fn is_asked(mode: &Mode) -> bool {
+    let revoke = mode.revoke.as_ref();
+    revoke.is_some_and(|revoke| !revoke.calls.is_empty())
+}
+
+fn way_by(mode: &Mode, fields: &Fields) -> Result<Way, Error> {
+    if !is_asked(mode) {
+        return Ok(no_call(Some(mode)));
+    }
+    Ok(Way::Ask {
+        mode: mode.id.clone(),
+        sealed: copy(fields)?,
+    })
+}
+
+fn way_of_tokens(provider: &Provider, opened: Option<&Fields>) -> Result<Way, Error> {
+    match (provider.oauth_mode(), opened) {
+        (mode, None) => Ok(unopened(mode)),
+        (Some(mode), Some(fields)) => way_by(mode, fields),
+        (None, Some(_)) => Ok(no_call(None)),
+    }
+}
+
+fn unopened(mode: Option<&Mode>) -> Way {
+    let detail = "what was stored does not open: take it back on the vendor's page";
+    let mode = mode.map(|mode| mode.id.clone());
+    Way::Settled(RevocationState::Failed, detail, mode)
 }
 
 fn no_call(mode: Option<&Mode>) -> Way {

@@ -222,13 +222,17 @@ impl Broker {
         let (state, detail, next_at) = match verdict {
             // Of the grant, that was not all.
             Verdict::Confirmed {
-                detail,
+                remark,
                 whole: false,
             } if row.remark.is_some() => {
-                let said = detail.unwrap_or_else(|| "the provider confirmed it".to_owned());
+                let said = remark.unwrap_or_else(|| "the provider confirmed it".to_owned());
                 (RevocationState::Failed, Some(remarked(said)), None)
             }
-            Verdict::Confirmed { detail, .. } => (RevocationState::Confirmed, detail, None),
+            Verdict::Gone(detail) if row.remark.is_some() => {
+                (RevocationState::Failed, Some(remarked(detail)), None)
+            }
+            Verdict::Confirmed { remark, .. } => (RevocationState::Confirmed, remark, None),
+            Verdict::Gone(detail) => (RevocationState::Confirmed, Some(detail), None),
             Verdict::Unsupported(detail) => {
                 (RevocationState::Unsupported, Some(remarked(detail)), None)
             }

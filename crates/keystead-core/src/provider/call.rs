@@ -60,6 +60,9 @@ pub struct Call {
     /// Confirmed, it ended the whole grant, whichever of its tokens it was asked with.
     #[serde(default)]
     pub whole: bool,
+    /// What its confirmation does not prove, for whoever reads the receipt.
+    #[serde(default)]
+    pub remark: Option<String>,
     /// What an answer means, before its status is looked at; the first that fits decides.
     #[serde(default, rename = "rule")]
     pub rules: Vec<OutcomeRule>,
@@ -132,6 +135,8 @@ pub struct ProviderCall {
     pub gone: Vec<u16>,
     /// Confirmed, it ended the whole grant, whichever of its tokens it was asked with.
     pub whole: bool,
+    /// What its confirmation does not prove.
+    pub remark: Option<String>,
     /// What an answer means, before its status is looked at.
     pub rules: Vec<OutcomeRule>,
 }
@@ -261,6 +266,7 @@ impl Call {
             ok: self.ok.clone(),
             gone: self.gone.clone(),
             whole: self.whole,
+            remark: self.remark.clone(),
             rules: self.rules.clone(),
         }))
     }

@@ -270,7 +270,9 @@ pub(crate) struct Revoked {
 
 impl From<broker::BatchPage> for Revoked {
     fn from(from: broker::BatchPage) -> Revoked {
-        let item = from.items.data.into_iter().next();
+        // One that is not confirmed, where there are several.
+        let confirmed = |item: &broker::Revocation| item.state.as_str() == "confirmed";
+        let item = from.items.data.into_iter().min_by_key(confirmed);
         Revoked {
             revocation: from.batch.id.to_string(),
             state: item.as_ref().map_or("pending", |item| item.state.as_str()),
