@@ -134,11 +134,14 @@ async fn tokens_of_a_replaced_credential_are_neither_used_nor_renewed_until_ther
 
     node.consent(&rig, id, Class::SingleUse).await;
     let row = node.row(id).await;
-    assert_eq!((row.token_version, row.credential_version), (3, 3));
+    assert_eq!(
+        (row.token_version, row.credential_version),
+        ((2 << 32) + 1, 3)
+    );
     assert_eq!(node.call(id).await.unwrap(), 200);
     ended(&rig, &node, id).await;
     assert_eq!(node.call(id).await.unwrap(), 200);
-    assert_eq!(node.row(id).await.token_version, 4);
+    assert_eq!(node.row(id).await.token_version, (2 << 32) + 2);
 }
 
 #[tokio::test]
@@ -294,18 +297,16 @@ async fn a_host_that_changes_does_not_cost_what_is_set_meanwhile() {
         ("renamed", &json!(named))
     );
     assert_ne!(seen.etag, set.etag, "a change of settings is one");
-    // What its owner sets stays while the provider names nothing else.
-    let elsewhere = json!("two.my.single.example");
-    let config = Map::from_iter([("api_host".to_owned(), elsewhere.clone())]);
+    // Nobody else says where tokens go.
+    let elsewhere = Map::from_iter([("api_host".to_owned(), json!("two.my.single.example"))]);
     let by_hand = Changes {
-        config: Some(config),
+        config: Some(elsewhere),
         ..Changes::default()
     };
-    node.change(id, by_hand).await;
-    node.tried(id).await;
-    ended(&rig, &node, id).await;
-    assert_eq!(node.call(id).await.unwrap(), 200);
-    assert_eq!(api_host(&node, id).await, Some(elsewhere));
+    let ctx = node.ctx().await;
+    let set = node.broker.update_integration(&ctx, id, by_hand, None);
+    assert!(matches!(set.await, Err(Error::Invalid(_))));
+    assert_eq!(api_host(&node, id).await, Some(json!(named)));
 }
 
 #[tokio::test]

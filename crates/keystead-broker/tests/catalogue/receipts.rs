@@ -171,9 +171,10 @@ async fn a_grant_of_a_consent_is_taken_back_by_its_newest_tokens_and_leaves_none
                 case.closed(batch.id).await
             };
             assert_eq!(item.state, RevocationState::Confirmed, "{item:?}");
+            let revoke = case.oauth_mode().revoke.as_ref().unwrap();
             assert_eq!(
-                (item.integration, item.attempts, item.detail),
-                (*id, 1, None)
+                (item.integration, item.attempts, &item.detail),
+                (*id, 1, &revoke.calls[0].remark)
             );
             assert_eq!(case.played.count(Door::Revoke), asked + 1);
             is_asked_so(
