@@ -197,7 +197,7 @@ pub(crate) fn token_request(ask: TokenRequest) -> Result<Request<Bytes>, Error> 
         headers,
         body,
     } = ask;
-    request(ProviderRequest {
+    request(&mut ProviderRequest {
         destination,
         method: Method::POST,
         path,

@@ -154,7 +154,7 @@ impl Broker {
     /// One call. Its answer is wiped when it is dropped.
     async fn call_within(
         &self,
-        call: ProviderRequest,
+        mut call: ProviderRequest,
         until: Instant,
     ) -> Result<http::Response<bytes::Bytes>, Error> {
         let limits = FetchLimits::default();
@@ -163,7 +163,7 @@ impl Broker {
             total: limits.total.min(left),
             ..limits
         };
-        Ok(self.client().fetch(request(call)?, limits).await?)
+        Ok(self.client().fetch(request(&mut call)?, limits).await?)
     }
 }
 

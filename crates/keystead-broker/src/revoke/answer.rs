@@ -5,14 +5,15 @@
 //! by the provider's file is written down with it.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderValue, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
 use keystead_core::provider::oauth::{App, retry_after};
 use keystead_core::provider::{Config, Fields, Outcome, ProviderCall, revoke_calls};
 use keystead_store::RevocationRow;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::ask::request;
 use crate::broker::Broker;
 use crate::error::Error;
 use crate::net::FetchLimits;
@@ -92,8 +93,8 @@ impl Broker {
         failed.or(gone).unwrap_or_else(nobody)
     }
 
-    async fn make_call(&self, call: ProviderCall) -> Verdict {
-        let request = match request(&call) {
+    async fn make_call(&self, mut call: ProviderCall) -> Verdict {
+        let request = match request(&mut call.request) {
             Ok(request) => request,
             Err(fault) => return again(fault.to_string()),
         };
@@ -146,22 +147,4 @@ fn doubt(answer: &Response<Bytes>) -> Option<&'static str> {
         return Some("the provider answered with an error in its words");
     }
     None
-}
-
-fn request(call: &ProviderCall) -> Result<Request<Bytes>, Error> {
-    let asked = &call.request;
-    let dial = &asked.destination.dial;
-    let uri = format!("{}://{}{}", dial.scheme(), dial.authority(), asked.path);
-    let mut request = Request::builder()
-        .method(asked.method.clone())
-        .uri(uri)
-        .body(Bytes::copy_from_slice(&asked.body))
-        .map_err(|_| Error::Credential {
-            reason: "the provider's revocation cannot be written with it".into(),
-        })?;
-    *request.headers_mut() = asked.headers.clone();
-    let host = HeaderValue::from_str(&asked.destination.host_header)
-        .map_err(|_| Error::internal("a host that is no header value"))?;
-    request.headers_mut().insert(HOST, host);
-    Ok(request)
 }

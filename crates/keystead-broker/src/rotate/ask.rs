@@ -5,15 +5,14 @@
 //! done leaves it open.
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
 use keystead_core::provider::rotation::{
     Act, Asking, Key, Rotation as Calls, RotationFault, error_code,
 };
 use keystead_core::provider::{
-    Fields, MintedToken, Mode, Outcome, ProviderCall, ProviderRequest, ResultClass, mint_scoped,
-    read_token_response,
+    Fields, MintedToken, Mode, Outcome, ProviderCall, ResultClass, mint_scoped, read_token_response,
 };
 
+use crate::ask::request;
 use crate::broker::Broker;
 use crate::error::Error;
 use crate::integrations::Loaded;
@@ -109,11 +108,11 @@ impl Broker {
             token: hand.token.as_ref(),
             now: self.clock().now(),
         };
-        let call = match call(&asking) {
+        let mut call = match call(&asking) {
             Ok(call) => call,
             Err(fault) => return Said::Refused(fault.to_string()),
         };
-        let request = match request(&call.request) {
+        let request = match request(&mut call.request) {
             Ok(request) => request,
             Err(fault) => return Said::Refused(fault.to_string()),
         };
@@ -175,21 +174,4 @@ impl Broker {
             Said::Refused(why) | Said::Unknown(why) => Err(why),
         }
     }
-}
-
-fn request(asked: &ProviderRequest) -> Result<Request<Bytes>, Error> {
-    let dial = &asked.destination.dial;
-    let uri = format!("{}://{}{}", dial.scheme(), dial.authority(), asked.path);
-    let mut request = Request::builder()
-        .method(asked.method.clone())
-        .uri(uri)
-        .body(Bytes::copy_from_slice(&asked.body))
-        .map_err(|_| Error::Credential {
-            reason: "the provider's call cannot be written with it".into(),
-        })?;
-    *request.headers_mut() = asked.headers.clone();
-    let host = HeaderValue::from_str(&asked.destination.host_header)
-        .map_err(|_| Error::internal("a host that is no header value"))?;
-    request.headers_mut().insert(header::HOST, host);
-    Ok(request)
 }
