@@ -190,7 +190,7 @@ async fn bad_input_is_told_by_status_and_path_and_leaves_an_entry() {
         ("GET", "/api/integrations?access_token=x", 422),
         (
             "DELETE",
-            "/api/integrations/int_00000000000000000000000000000001?revoke=true",
+            "/api/integrations/int_00000000000000000000000000000001?revoked=true",
             422,
         ),
     ] {

@@ -192,7 +192,7 @@ async function look(tag, link, options) {
   await page.goto(`${home}/connect/add/openai`);
   const name = page.getByRole('textbox').first();
   await name.fill(`${tag} looked at`);
-  await page.locator('input[type=password]').fill('sk-canary-wrong-key-0123456789abcdef');
+  await page.locator('input[name="c.api_key"]').fill('sk-canary-wrong-key-0123456789abcdef');
   await page.keyboard.press('Enter');
   await page.locator('.pill').waitFor();
   await judge('error');
@@ -203,7 +203,7 @@ async function look(tag, link, options) {
   }
   await page.goto(`${home}/connect/add/openai`);
   await page.getByRole('textbox').first().fill(`${tag} looked at`);
-  await page.locator('input[type=password]').fill(told.true_key);
+  await page.locator('input[name="c.api_key"]').fill(told.true_key);
   await page.keyboard.press('Enter');
   await page.locator('.notice.bad').waitFor();
   await judge('fault');
