@@ -87,8 +87,13 @@ impl Browser {
         answer
     }
 
-    /// Where an answer leads to, if that is here; else the address in full.
+    /// Where an answer leads to by itself, if that is here; else the address in full.
     pub(crate) fn to(&self, answer: &Answer) -> String {
+        const AT_ONCE: &str = "http-equiv=\"refresh\" content=\"0; url=";
+        if let Some((_, rest)) = answer.text().split_once(AT_ONCE) {
+            let address = rest.split('"').next().unwrap();
+            return self.path_of(&address.replace("&#38;", "&"));
+        }
         assert_eq!(answer.status, 303, "{}", answer.text());
         self.path_of(answer.headers[LOCATION].to_str().unwrap())
     }

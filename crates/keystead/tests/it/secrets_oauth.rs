@@ -1,7 +1,6 @@
 //! Tokens, codes, verifiers, states, apps' secrets and links are in nothing that the program says or
 //! keeps, whichever way an account is connected, renewed, refused and removed.
 
-use http::header::LOCATION;
 use keystead_testkit::canary::Canaries;
 use keystead_testkit::client::Client;
 use keystead_testkit::played::{Answer, Door, Played, Reply};
@@ -117,12 +116,12 @@ async fn busy_day(
         ("c.client_secret", HER_SECRET),
     ];
     let away = browser.post("/connect/authorise/github", &form).await;
-    assert_eq!(away.status, 303, "{}", away.text());
+    browser.to(&away);
     browser.get("/connect/add/github").await.expect(200);
     let away = browser
         .post("/connect/authorise/github", &[("name", "by page")])
         .await;
-    let url = away.headers[LOCATION].to_str().unwrap();
+    let url = &browser.to(&away);
     let back = agree(url).await;
     for (name, value) in browser.cookies.clone() {
         if name.contains("keystead-oauth") {
