@@ -107,8 +107,9 @@ fn the_names_of_the_fields_say_the_mode() {
         mode(json!({"account_sid": "AC1", "api_key_sid": "SK1", "api_key_secret": "canary"})),
         "api_key"
     );
+    // The auth token beside an API key is for rotating that.
     let mixed = json!({"account_sid": "AC1", "auth_token": "canary", "api_key_sid": "SK1"});
-    assert_eq!(refused("twilio", mixed), ["credentials.api_key_sid"]);
+    assert_eq!(refused("twilio", mixed), ["credentials.api_key_secret"]);
 }
 
 #[test]

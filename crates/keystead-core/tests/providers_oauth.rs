@@ -451,9 +451,9 @@ fn a_grant_is_taken_back_by_the_call_that_its_provider_has() {
     let rows = [
         ("discord", "POST https://discord.com/api/oauth2/token/revoke", 200, "", Outcome::Confirmed),
         ("dropbox", "POST https://api.dropboxapi.com/2/auth/token/revoke", 401, r#"{"error":{".tag":"expired_access_token"}}"#, Outcome::Failed),
-        ("dropbox", "POST https://api.dropboxapi.com/2/auth/token/revoke", 401, r#"{"error":{".tag":"invalid_access_token"}}"#, Outcome::Gone),
+        ("dropbox", "POST https://api.dropboxapi.com/2/auth/token/revoke", 401, r#"{"error":{".tag":"invalid_access_token"}}"#, Outcome::Failed),
         ("github", "DELETE https://api.github.com/applications/canary-id/grant", 204, "", Outcome::Confirmed),
-        ("github", "DELETE https://api.github.com/applications/canary-id/grant", 404, "", Outcome::Gone),
+        ("github", "DELETE https://api.github.com/applications/canary-id/grant", 404, "", Outcome::Failed),
         ("google_oauth", "POST https://oauth2.googleapis.com/revoke", 400, r#"{"error":"invalid_token"}"#, Outcome::Gone),
         ("google_oauth", "POST https://oauth2.googleapis.com/revoke", 400, r#"{"error":"invalid_request"}"#, Outcome::Failed),
         ("hubspot", "POST https://api.hubapi.com/oauth/2026-03/token/revoke", 204, "", Outcome::Confirmed),
