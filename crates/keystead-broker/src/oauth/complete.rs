@@ -232,26 +232,32 @@ impl Broker {
         let (uri, code) = (&row.redirect_uri, answer.code);
         let request = oauth::code_request(&target.provider, config, &app, code, verifier, uri)
             .map_err(|fault| plain(unusable(fault)))?;
-        // From before the call, as what is granted for a time may have run for that long.
-        let now = self.store_time();
-        let answer = self.ask_provider(request).await.map_err(plain)?;
-        let (status, headers) = (answer.status().as_u16(), answer.headers());
-        oauth::read_tokens(
-            &target.provider,
-            config,
-            status,
-            headers,
-            answer.body(),
-            now,
-            None,
-        )
-        .map(|tokens| tokens.issued_to(&app.client_id))
-        .map_err(|refusal| {
+        let answer = self
+            .ask_for_tokens(target, &app, request)
+            .await
+            .map_err(plain)?;
+        answer.map_err(|refusal| {
             (
                 format!("exchange: {}", refusal.code),
                 refused(target, opened.is_some(), &refusal),
             )
         })
+    }
+
+    /// Asks the token endpoint; what it grants is marked as this app's.
+    pub(super) async fn ask_for_tokens(
+        &self,
+        target: &Target,
+        app: &oauth::App,
+        ask: TokenRequest,
+    ) -> Result<Result<Tokens, Refusal>, Error> {
+        // From before the call, as what is granted for a time may have run for that long.
+        let now = self.store_time();
+        let answer = self.ask_provider(ask).await?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers());
+        let (provider, config) = (&target.provider, target.config()?);
+        let read = oauth::read_tokens(provider, config, status, headers, answer.body(), now, None);
+        Ok(read.map(|tokens| tokens.issued_to(&app.client_id)))
     }
 
     /// What was sealed when it began; `None` where there was nothing to keep.

@@ -249,20 +249,8 @@ impl Broker {
         let config = target.config()?;
         let ask =
             oauth::device_poll_request(&target.provider, config, &app, code).map_err(unusable)?;
-        let now = self.store_time();
-        let answer = self.ask_provider(ask).await?;
-        let (status, headers) = (answer.status().as_u16(), answer.headers());
-        oauth::read_tokens(
-            &target.provider,
-            config,
-            status,
-            headers,
-            answer.body(),
-            now,
-            None,
-        )
-        .map(|tokens| tokens.issued_to(&app.client_id))
-        .map_err(Refused::ByProvider)
+        let answer = self.ask_for_tokens(target, &app, ask).await?;
+        answer.map_err(Refused::ByProvider)
     }
 }
 
